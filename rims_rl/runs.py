@@ -1,0 +1,190 @@
+"""Run folders: where they lie, what they hold, and who may write to them.
+
+    runs/pong_rim_0_20260102-030405/
+        config.yaml           every setting, the package versions and the exact command
+        progress.csv          one row per log interval
+        checkpoints/          the newest ones and the best
+        model.zip             for Stable-Baselines3
+        policy.safetensors    the weights alone, with policy.json beside them
+        videos/  evaluation.json
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from rims_rl import __version__
+from rims_rl.config import TrainConfig, as_plain
+from rims_rl.errors import ConfigError, RunExistsError
+from rims_rl.presets import checked_settings, parse_mapping, read_text
+
+RUNS = Path("runs")
+_PACKAGES = ("torch", "numpy", "stable-baselines3", "sb3-contrib", "gymnasium", "ale-py", "wandb")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+    """The run's folder."""
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def progress_file(self) -> Path:
+        return self.path / "progress.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model_file(self) -> Path:
+        return self.path / "model.zip"
+
+    @property
+    def policy_stem(self) -> Path:
+        return self.path / "policy"
+
+    @property
+    def videos(self) -> Path:
+        return self.path / "videos"
+
+    def holds_a_run(self) -> bool:
+        """Whether anything of a run lies here that a new one would overwrite."""
+        return any(file.exists() for file in (self.config_file, self.progress_file, self.checkpoints, self.model_file))
+
+    def create(self) -> None:
+        """Make the folder and those inside it."""
+        for folder in (self.path, self.checkpoints, self.videos):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def run_folder_for(config: TrainConfig) -> RunFolder:
+    """Return the folder that this configuration asks for, without touching the disk."""
+    if config.output is not None:
+        return RunFolder(config.output.expanduser())
+    if config.name is not None:
+        return RunFolder(RUNS / _slug(config.name))
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return RunFolder(RUNS / f"{_slug(config.env)}_{_slug(config.core)}_{config.seed}_{stamp}")
+
+
+def check_writable(folder: RunFolder) -> None:
+    """Refuse a folder that holds a run, is no folder, or can't be written; creates nothing.
+
+    Raises:
+        RunExistsError: when a run lies there.
+        ConfigError: when the folder could not be made or written.
+    """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise ConfigError(f"{folder.path} is a file, not a folder")
+    if folder.holds_a_run():
+        raise RunExistsError(
+            f"{folder.path} already holds a run; go on with it by --resume {folder.path}, or choose another folder"
+        )
+    nearest = next(parent for parent in [folder.path, *folder.path.absolute().parents] if parent.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"{folder.path} cannot be made: {nearest} is a file, not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder.path} cannot be written: no permission in {nearest}")
+
+
+def open_run(path: Path) -> RunFolder:
+    """Return the folder of an existing run.
+
+    Raises:
+        ConfigError: when the folder is missing or holds no run.
+    """
+    folder = RunFolder(path.expanduser())
+    if not folder.path.is_dir():
+        raise ConfigError(f"no run folder at {path}")
+    if not folder.config_file.is_file():
+        raise ConfigError(f"{path} holds no run: there is no config.yaml in it")
+    return folder
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run's lock, so that two processes can't write to one folder; the system frees it however we end."""
+    handle = open(folder.path / ".lock", "w")  # noqa: SIM115 - it stays open as long as the lock is held
+    try:
+        _lock(handle, folder.path)
+        yield
+    finally:
+        handle.close()
+        with suppress(OSError):
+            (folder.path / ".lock").unlink()
+
+
+def _lock(handle: IO[str], path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks; the folder's name is unique there all the same
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RunExistsError(f"{path} is in use: another process is training in it") from None
+
+
+def save_config(folder: RunFolder, config: TrainConfig, command: list[str]) -> None:
+    """Write `config.yaml`: all settings, and under `about` the versions and the command."""
+    about = {"command": shlex.join(command), "started": time.strftime("%Y-%m-%d %H:%M:%S"), "versions": versions()}
+    text = yaml.safe_dump({**as_plain(config), "about": about}, sort_keys=False, allow_unicode=True, width=120)
+    beside = folder.config_file.with_name(".config.yaml.new")
+    beside.write_text(text, "utf-8")
+    os.replace(beside, folder.config_file)
+
+
+def load_config(folder: RunFolder) -> TrainConfig:
+    """Read a run's settings back, checked like a preset's; executes nothing that the file says."""
+    entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
+    entries.pop("about", None)
+    preset = entries.pop("config", None)
+    settings = checked_settings(entries, str(folder.config_file))
+    return replace(TrainConfig(), config=None if preset is None else str(preset), **settings)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of those that results depend on."""
+    found = {"python": platform.python_version(), "rims-rl": __version__}
+    for package in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def command_line() -> list[str]:
+    """Return the command that this process was started with, as one would type it."""
+    program = Path(sys.argv[0]).name
+    start = ["python", "-m", "rims_rl"] if program == "__main__.py" else [program]
+    return start + sys.argv[1:]
+
+
+def describe_run(folder: RunFolder, config: TrainConfig) -> dict[str, Any]:
+    """Return what results of this run should carry: where it lies, the task, the memory and the versions."""
+    return {
+        "run": str(folder.path), "env": config.env, "core": config.core, "seed": config.seed, "versions": versions()
+    }  # fmt: skip
+
+
+def _slug(text: str) -> str:
+    """Return a text that is safe as one folder name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "run"
