@@ -34,9 +34,7 @@ class RecurrentCore(nn.Module, ABC):
     """The frozen dataclass of settings; None when the constructor takes keywords of its own."""
 
     @abstractmethod
-    def forward(
-        self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run over a sequence.
 
         Args:
@@ -77,7 +75,9 @@ class RecurrentCore(nn.Module, ABC):
         if state.shape != (batch, self.state_size):
             raise ConfigError(f"state must be (B, F) = {(batch, self.state_size)}, got {tuple(state.shape)}")
         if episode_starts is not None and episode_starts.shape != inputs.shape[:2]:
-            raise ConfigError(f"episode_starts must be (T, B) = {tuple(inputs.shape[:2])}, got {tuple(episode_starts.shape)}")
+            raise ConfigError(
+                f"episode_starts must be (T, B) = {tuple(inputs.shape[:2])}, got {tuple(episode_starts.shape)}"
+            )
 
 
 def require_at_least_one(**sizes: int) -> None:

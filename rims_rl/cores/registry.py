@@ -1,0 +1,68 @@
+"""Cores by name."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from rims_rl.cores.base import RecurrentCore
+from rims_rl.cores.feedforward import Feedforward
+from rims_rl.cores.gru import GRU
+from rims_rl.cores.lstm import LSTM
+from rims_rl.cores.rim import RIM
+from rims_rl.errors import ConfigError, UnknownNameError
+
+_CORES: dict[str, type[RecurrentCore]] = {"rim": RIM, "lstm": LSTM, "gru": GRU, "feedforward": Feedforward}
+
+
+def core_names() -> list[str]:
+    """Return the names that `make_core` knows."""
+    return sorted(_CORES)
+
+
+def core_class(name: str) -> type[RecurrentCore]:
+    """Return the class behind a name.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    if name not in _CORES:
+        raise UnknownNameError("core", name, _CORES)
+    return _CORES[name]
+
+
+def make_core(name: str | type[RecurrentCore], input_size: int, **config: Any) -> RecurrentCore:
+    """Build a core from its name, or from a class of your own, and its settings.
+
+    Args:
+        name: a name from `core_names()`, or a subclass of `RecurrentCore`, which is called as
+            `cls(input_size, config_class(**config))`, or as `cls(input_size, **config)` when it has no `config_class`.
+        input_size: size of one input vector, or of one slot.
+        config: fields of the core's configuration; the RIM also takes `preset="paper"` or `"authors"`.
+
+    Raises:
+        UnknownNameError: for an unknown core or setting, with the nearest names.
+        ConfigError: for settings that can't work.
+    """
+    cls = core_class(name) if isinstance(name, str) else name
+    if not (isinstance(cls, type) and issubclass(cls, RecurrentCore)):
+        raise ConfigError(f"a core must be a name or a subclass of RecurrentCore, got {cls!r}")
+    build: Any = cls
+    if cls.config_class is None:
+        core: RecurrentCore = build(input_size, **config)
+    else:
+        core = build(input_size, core_config(cls, config))
+    return core
+
+
+def core_config(core: str | type[RecurrentCore], settings: dict[str, Any]) -> Any:
+    """Return the checked configuration of a core with a `config_class`; raises as `make_core` does."""
+    cls = core_class(core) if isinstance(core, str) else core
+    config_class: Any = cls.config_class
+    if hasattr(config_class, "from_settings"):
+        return config_class.from_settings(**settings)
+    known = [entry.name for entry in fields(config_class)]
+    for name in settings:
+        if name not in known:
+            raise UnknownNameError(f"setting of core {core if isinstance(core, str) else cls.__name__}", name, known)
+    return config_class(**settings)

@@ -1,0 +1,256 @@
+"""Recurrent Independent Mechanisms (Goyal et al., ICLR 2021, arXiv 1909.10893).
+
+Axes: T time, B batch, N input slots, I input size, K units, S unit size, G gates times S, H heads, D key size, E value
+size. Inside the time loop the unit axis comes first, (K, B, ...), so that a batched product needs no copy.
+
+What does not depend on the state is computed for all T steps before the loop: keys, values and, for a single slot, the
+cell's input products. With one slot the attended input is p V, so its product with the cell's weights is p (V W): all
+that is left of the input inside the loop is a scaling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rims_rl.cores.attention import attend_with_null, communicate, compete_between_units, select_active
+from rims_rl.cores.base import RecurrentCore, steps_with_resets
+from rims_rl.cores.grouped import gru_update, lstm_update, scaled_parameter, uniform_parameter
+from rims_rl.cores.rim_config import RIMConfig
+
+
+class RIMState(NamedTuple):
+    """A named view of a RIM's flat state."""
+
+    h: Tensor
+    """Hidden states (B, K, S)."""
+    c: Tensor | None
+    """LSTM units' cell states (B, K, S), None for GRU units."""
+
+
+class StepInputs(NamedTuple):
+    """What one step needs of the input, none of it dependent on the state."""
+
+    keys: Tensor | None
+    """(B, N, H, D); None without input attention."""
+    values: Tensor | None
+    """(B, N, H, E/H) for more than one slot, else None."""
+    gates: Tensor | None
+    """(K, B, H, G), the value's product with every unit's input weights for a single slot, else None."""
+
+
+class StepTrace(NamedTuple):
+    """What happened in one step."""
+
+    active: Tensor
+    """(K, B) of bool."""
+    null_attention: Tensor
+    """(K, B), averaged over heads."""
+    input_attention: Tensor
+    """(K, B, H, N)."""
+    communication: Tensor
+    """(B, H, K, K), row = reading unit; empty without communication."""
+
+
+class RIM(RecurrentCore):
+    """K recurrent units that compete through attention for the input; the best k_A update and then communicate."""
+
+    accepts_slots = True
+    config_class = RIMConfig
+
+    def __init__(self, input_size: int, config: RIMConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or RIMConfig()
+        config.check_input_size(input_size)
+        self.input_size = input_size
+        self.output_size = config.num_units * config.unit_size
+        self.state_size = self.output_size * (2 if config.cell == "lstm" else 1)
+        self.gate_size = config.gates * config.unit_size
+        self._make_input_attention()
+        self._make_cell()
+        self._make_communication()
+
+    def _make_input_attention(self) -> None:
+        """Shared key and value maps; the queries are stacked behind the cell's recurrent weights (section 2.1)."""
+        config = self.config
+        self.value = scaled_parameter(self.input_size, config.value_size)
+        if config.input_attention:
+            self.key = scaled_parameter(self.input_size, config.key_size)
+        else:
+            self.register_parameter("key", None)
+
+    def _make_cell(self) -> None:
+        """Weights per unit (section 2.3); what reads the state at the step's start is one stack: gates, then query."""
+        config, units, size = self.config, self.config.num_units, self.config.unit_size
+        bound = 1.0 / math.sqrt(size)
+        self.weight_ih = uniform_parameter(units, config.value_size, self.gate_size, bound=bound)
+        recurrent = uniform_parameter(units, size, self.gate_size, bound=bound).detach()
+        query = scaled_parameter(units, size, config.query_size).detach()
+        self.from_state = nn.Parameter(torch.cat([recurrent, query], dim=2))
+        self.bias = uniform_parameter(units, 1, self.gate_size, bound=bound)
+        self.bias_hn: nn.Parameter | None
+        gru_bias = uniform_parameter(units, 1, size, bound=bound) if config.cell == "gru" else None
+        self.register_parameter("bias_hn", gru_bias)
+
+    def _make_communication(self) -> None:
+        """Queries, keys and values per unit as one stack, and the output map (section 2.4)."""
+        config, units, size = self.config, self.config.num_units, self.config.unit_size
+        if not config.communication:
+            return
+        self.to_message = scaled_parameter(units, size, 2 * config.message_key_size + config.message_value_size)
+        if config.gated_communication:
+            self.message_out = nn.Linear(config.message_value_size, size)
+            self.message_gate = nn.Linear(config.message_value_size, size)
+        else:
+            self.from_message = scaled_parameter(units, config.message_value_size, size)
+
+    # ------------------------------------------------------------------ state
+
+    def unpack(self, state: Tensor) -> RIMState:
+        """Return the named view of a flat state (B, F)."""
+        shape = (state.shape[0], self.config.num_units, self.config.unit_size)
+        if self.config.cell == "gru":
+            return RIMState(state.view(shape), None)
+        return RIMState(state[:, : self.output_size].view(shape), state[:, self.output_size :].view(shape))
+
+    def pack(self, h: Tensor, c: Tensor | None) -> Tensor:
+        """Return the flat state (B, F) of h and c, each (K, B, S)."""
+        parts = [part.transpose(0, 1).reshape(part.shape[1], -1) for part in (h, c) if part is not None]
+        return torch.cat(parts, dim=1)
+
+    # ------------------------------------------------------------------ whole sequences
+
+    def forward(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run over a sequence: inputs (T, B, I) or (T, B, N, I), state (B, F) -> outputs (T, B, K*S), state (B, F)."""
+        return self._run(inputs, state, episode_starts, None)
+
+    def diagnose(
+        self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Run as `forward` and also return, heads averaged, who was active and where units attended.
+
+        Returns:
+            Outputs, state, and a dictionary of `active` (T, B, K) bool, `null_attention` (T, B, K), `input_attention`
+            (T, B, K, N) and, with communication, `communication` (T, B, K, K), whose row is the reading unit.
+        """
+        traces: list[StepTrace] = []
+        outputs, state = self._run(inputs, state, episode_starts, traces)
+        found = {
+            "active": torch.stack([trace.active.t() for trace in traces]),
+            "null_attention": torch.stack([trace.null_attention.t() for trace in traces]),
+            "input_attention": torch.stack([trace.input_attention.mean(2).transpose(0, 1) for trace in traces]),
+        }
+        if self.config.communication:
+            found["communication"] = torch.stack([trace.communication.mean(1) for trace in traces])
+        return outputs, state, {name: tensor.detach() for name, tensor in found.items()}
+
+    def _run(
+        self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None, traces: list[StepTrace] | None
+    ) -> tuple[Tensor, Tensor]:
+        self.check_shapes(inputs, state, episode_starts)
+        h, c = self.unpack(state)
+        h, c = h.transpose(0, 1), None if c is None else c.transpose(0, 1)
+        resets = steps_with_resets(episode_starts, inputs.shape[0])
+        outputs = []
+        for t, step in enumerate(self._hoist(inputs)):
+            if resets[t] and episode_starts is not None:
+                h, c = self._forget(h, c, episode_starts[t])
+            h, c, trace = self._step(step, h, c)
+            outputs.append(h)
+            if traces is not None:
+                traces.append(trace)
+        stacked = torch.stack(outputs).transpose(1, 2)  # (T, B, K, S)
+        return stacked.reshape(*stacked.shape[:2], self.output_size), self.pack(h, c)
+
+    def _forget(self, h: Tensor, c: Tensor | None, starts: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Give the sequences that start an episode their initial state, zeros; starts (B,)."""
+        fresh = starts.bool().view(1, -1, 1)
+        return h.masked_fill(fresh, 0.0), None if c is None else c.masked_fill(fresh, 0.0)
+
+    def _hoist(self, inputs: Tensor) -> Iterable[StepInputs]:
+        """Compute what does not depend on the state for all T steps at once, and yield it step by step."""
+        config, heads = self.config, self.config.heads
+        slots = inputs if inputs.dim() == 4 else inputs.unsqueeze(2)  # (T, B, N, I)
+        if not config.input_attention:
+            slots = slots.mean(dim=2, keepdim=True)
+        steps, batch, count, _ = slots.shape
+        values = (slots @ self.value).view(steps, batch, count, heads, -1)
+        keys: Iterable[Tensor | None] = [None] * steps
+        if self.key is not None:
+            keys = (slots @ self.key).view(steps, batch, count, heads, -1).unbind()
+        if count > 1:
+            return (StepInputs(k, v, None) for k, v in zip(keys, values.unbind(), strict=True))
+        gates = self._hoisted_gates(values.squeeze(2))
+        return (StepInputs(k, None, g) for k, g in zip(keys, gates.unbind(), strict=True))
+
+    def _hoisted_gates(self, values: Tensor) -> Tensor:
+        """Multiply each head's values (T, B, H, E/H) with its rows of every unit's input weights, (T, K, B, H, G)."""
+        steps, batch, heads, width = values.shape
+        units = self.config.num_units
+        weight = self.weight_ih.view(units, heads, width, self.gate_size).permute(1, 2, 0, 3)  # (H, E/H, K, G)
+        flat = values.permute(2, 0, 1, 3).reshape(heads, steps * batch, width)
+        products = flat @ weight.reshape(heads, width, units * self.gate_size)  # (H, T*B, K*G)
+        return products.view(heads, steps, batch, units, self.gate_size).permute(1, 3, 2, 0, 4)
+
+    # ------------------------------------------------------------------ one step, the paper's five lines
+
+    def _step(self, step: StepInputs, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None, StepTrace]:
+        """Take one step from h and c (K, B, S)."""
+        products = torch.bmm(h, self.from_state)  # (K, B, G + H*D)
+        hidden_gates, queries = products[..., : self.gate_size], products[..., self.gate_size :]
+        attention, null_attention = self._attend(queries, step)
+        active = select_active(null_attention, self.config.active_units)
+        mask = active.unsqueeze(-1)  # (K, B, 1)
+        candidate, c_new = self._update(self._input_gates(attention, step), hidden_gates, h, c)
+        kept = torch.where(mask, candidate, h)
+        c = None if c is None or c_new is None else torch.where(mask, c_new, c)
+        message, communication = self._communicate(kept, candidate, mask)
+        h = kept if message is None else torch.where(mask, kept + message, h)
+        return h, c, StepTrace(active, null_attention, attention, communication)
+
+    def _attend(self, queries: Tensor, step: StepInputs) -> tuple[Tensor, Tensor]:
+        """Attend to the input (2.1): attention on the slots (K, B, H, N) and on the null row (K, B)."""
+        units, batch, _ = queries.shape
+        if step.keys is None:
+            return queries.new_ones(units, batch, 1, 1), queries.new_zeros(units, batch)
+        q = queries.view(units, batch, 1, self.config.heads, -1) / math.sqrt(self.config.input_key_size)
+        scores = (q * step.keys).sum(dim=-1).transpose(2, 3)  # (K, B, H, N)
+        if self.config.competition == "units":
+            return compete_between_units(scores, self.config.active_units)
+        return attend_with_null(scores)
+
+    def _input_gates(self, attention: Tensor, step: StepInputs) -> Tensor:
+        """Return the product of the attended input with the cell's input weights, biases included, (K, B, G)."""
+        if step.gates is not None and self.config.heads == 1:  # one slot: p (V W)
+            return torch.addcmul(self.bias, attention.squeeze(-1), step.gates.squeeze(2))
+        if step.gates is not None:
+            return (attention * step.gates).sum(dim=2) + self.bias
+        assert step.values is not None
+        attended = torch.einsum("kbhn,bnhe->kbhe", attention, step.values).flatten(2)  # (K, B, E)
+        return torch.baddbmm(self.bias, attended, self.weight_ih)
+
+    def _update(
+        self, input_gates: Tensor, hidden_gates: Tensor, h: Tensor, c: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run every unit's own dynamics (2.3); which results are kept is the selection's matter."""
+        if c is None:
+            assert self.bias_hn is not None
+            return gru_update(input_gates, hidden_gates, self.bias_hn, h), None
+        return lstm_update(input_gates + hidden_gates, c)
+
+    def _communicate(self, kept: Tensor, candidate: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Let units read from all units (2.4): the messages (K, B, S) and the attention (B, H, K, K)."""
+        config = self.config
+        if not config.communication:
+            return None, kept.new_zeros(kept.shape[1], 1, 0, 0)
+        shown = kept if config.inactive_show == "state" else torch.where(mask, candidate, candidate.detach())
+        key_size = config.message_key_size
+        q, k, v = torch.bmm(shown, self.to_message).tensor_split([key_size, 2 * key_size], dim=-1)
+        message, attention = communicate(q / math.sqrt(config.communication_key_size), k, v, config.communication_heads)
+        if config.gated_communication:
+            return torch.sigmoid(self.message_gate(message)) * torch.tanh(self.message_out(message)), attention
+        return torch.bmm(message, self.from_message), attention
