@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rims_rl.cores import native
 from rims_rl.cores.attention import attend_with_null, communicate, compete_between_units, select_active
 from rims_rl.cores.base import RecurrentCore, steps_with_resets
 from rims_rl.cores.grouped import gru_update, lstm_update, scaled_parameter, uniform_parameter
@@ -126,6 +127,8 @@ class RIM(RecurrentCore):
 
     def forward(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run over a sequence: inputs (T, B, I) or (T, B, N, I), state (B, F) -> outputs (T, B, K*S), state (B, F)."""
+        if self._compiled_loop_fits(inputs):
+            return self._run_compiled(inputs, state, episode_starts)
         return self._run(inputs, state, episode_starts, None)
 
     def diagnose(
@@ -147,6 +150,46 @@ class RIM(RecurrentCore):
         if self.config.communication:
             found["communication"] = torch.stack([trace.communication.mean(1) for trace in traces])
         return outputs, state, {name: tensor.detach() for name, tensor in found.items()}
+
+    def _compiled_loop_fits(self, inputs: Tensor) -> bool:
+        """Whether the loop in C serves this call: on a processor, one slot, the paper's RIM with either cell."""
+        config = self.config
+        is_paper = config.input_attention and config.competition == "null" and config.inactive_show == "state"
+        one_slot = inputs.dim() == 3 or inputs.shape[2] == 1
+        return (
+            is_paper
+            and one_slot
+            and not config.gated_communication
+            and inputs.device.type == "cpu"
+            and inputs.numel() > 0
+            and native.available(inputs.dtype)
+        )
+
+    def _run_compiled(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Do what `_run` does by the loop in C."""
+        self.check_shapes(inputs, state, episode_starts)
+        keys, values = self._project(inputs if inputs.dim() == 3 else inputs.squeeze(2))
+        assert keys is not None
+        h, c = self.unpack(state)
+        starts = None if episode_starts is None else episode_starts.bool()
+        weights = native.Weights(
+            self.from_state,
+            self.bias,
+            self.bias_hn,
+            getattr(self, "to_message", None),
+            getattr(self, "from_message", None),
+        )
+        outputs, h, c = native.run(self._native_shape(), weights, keys, self._hoisted_gates(values), h, c, starts)
+        last = h.flatten(1) if c is None else torch.cat([h.flatten(1), c.flatten(1)], dim=1)
+        return outputs.flatten(2), last
+
+    def _native_shape(self) -> native.Shape:
+        config = self.config
+        heads = config.communication_heads if config.communication else 0
+        return native.Shape(
+            config.num_units, config.unit_size, config.heads, config.input_key_size, heads,
+            config.communication_key_size, config.communication_value_size, config.active_units, config.cell == "lstm",
+        )  # fmt: skip
 
     def _run(
         self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None, traces: list[StepTrace] | None
@@ -173,28 +216,31 @@ class RIM(RecurrentCore):
 
     def _hoist(self, inputs: Tensor) -> Iterable[StepInputs]:
         """Compute what does not depend on the state for all T steps at once, and yield it step by step."""
-        config, heads = self.config, self.config.heads
         slots = inputs if inputs.dim() == 4 else inputs.unsqueeze(2)  # (T, B, N, I)
-        if not config.input_attention:
+        if not self.config.input_attention:
             slots = slots.mean(dim=2, keepdim=True)
-        steps, batch, count, _ = slots.shape
-        values = (slots @ self.value).view(steps, batch, count, heads, -1)
-        keys: Iterable[Tensor | None] = [None] * steps
-        if self.key is not None:
-            keys = (slots @ self.key).view(steps, batch, count, heads, -1).unbind()
+        steps, _, count, _ = slots.shape
+        projected_keys, values = self._project(slots)
+        keys: Iterable[Tensor | None] = [None] * steps if projected_keys is None else projected_keys.unbind()
         if count > 1:
             return (StepInputs(k, v, None) for k, v in zip(keys, values.unbind(), strict=True))
-        gates = self._hoisted_gates(values.squeeze(2))
+        gates = self._hoisted_gates(values.squeeze(2)).permute(1, 3, 2, 0, 4)  # (T, K, B, H, G)
         return (StepInputs(k, None, g) for k, g in zip(keys, gates.unbind(), strict=True))
 
+    def _project(self, slots: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return keys (..., H, D), None without input attention, and values (..., H, E/H) of slots (..., I)."""
+        heads = self.config.heads
+        shape = (*slots.shape[:-1], heads, -1)
+        return None if self.key is None else (slots @ self.key).view(shape), (slots @ self.value).view(shape)
+
     def _hoisted_gates(self, values: Tensor) -> Tensor:
-        """Multiply each head's values (T, B, H, E/H) with its rows of every unit's input weights, (T, K, B, H, G)."""
+        """Multiply each head's values (T, B, H, E/H) with its rows of every unit's input weights, (H, T, B, K, G)."""
         steps, batch, heads, width = values.shape
         units = self.config.num_units
         weight = self.weight_ih.view(units, heads, width, self.gate_size).permute(1, 2, 0, 3)  # (H, E/H, K, G)
         flat = values.permute(2, 0, 1, 3).reshape(heads, steps * batch, width)
         products = flat @ weight.reshape(heads, width, units * self.gate_size)  # (H, T*B, K*G)
-        return products.view(heads, steps, batch, units, self.gate_size).permute(1, 3, 2, 0, 4)
+        return products.view(heads, steps, batch, units, self.gate_size)
 
     # ------------------------------------------------------------------ one step, the paper's five lines
 
