@@ -1,7 +1,8 @@
 """Encoders: what turns an observation into the core's input, and the RIM as a features extractor of its own.
 
 An encoder is an SB3 `BaseFeaturesExtractor`. It returns one vector per observation (B, I), or, with an attribute
-`slots` above 1, a set of vectors (B, N, I) that the units attend to; `features_dim` is I in both cases.
+`slots` above 1, a set of vectors (B, N, I) that the units attend to; `features_dim` is I in both cases. One whose
+`reads_bytes` is true takes frames as they come; for others the policy divides by 255 first, as SB3 does.
 Axes: B batch, N slots, I size of one input, C channels.
 """
 
@@ -16,9 +17,9 @@ from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
     FlattenExtractor,
-    NatureCNN,
 )
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rims_rl.cores import RecurrentCore, make_core
 from rims_rl.errors import ConfigError, UnknownNameError
@@ -27,20 +28,52 @@ SMALLEST_IMAGE = 36
 """Height and width in pixels below which the Nature CNN's convolutions leave nothing."""
 
 
-def _convolutions(channels: int) -> nn.Sequential:
-    """Return the convolutions of the Nature DQN (Mnih et al. 2015): (B, C, 84, 84) -> (B, 64, 7, 7)."""
-    layers = [nn.Conv2d(channels, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3, 1)]
-    return nn.Sequential(*layers, nn.ReLU())
+class NatureConvolutions(nn.Module):
+    """The convolutions of the Nature DQN (Mnih et al. 2015), (B, C, 84, 84) -> (B, 64, 7, 7), channels last in memory.
+
+    Bytes are turned into floats here and not before: the division by 255 is done on the first layer's weights, so that
+    no second copy of the frames is ever made.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, 32, kernel_size=8, stride=4)
+        self.second = nn.Conv2d(32, 64, kernel_size=4, stride=2)
+        self.third = nn.Conv2d(64, 64, kernel_size=3, stride=1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images, bytes in [0, 255] or floats in [0, 1], to feature maps (B, 64, H', W')."""
+        weight, images = self.first.weight, images.contiguous(memory_format=torch.channels_last)
+        if images.dtype == torch.uint8:
+            weight, images = weight / 255.0, images.to(weight.dtype)
+        maps = torch.relu(F.conv2d(images, weight, self.first.bias, stride=4))
+        return torch.relu(self.third(torch.relu(self.second(maps))))
 
 
-class NatureEncoder(NatureCNN):
-    """The Nature DQN's network (Mnih et al. 2015) to one vector; images are (B, C, H, W) in [0, 1]."""
+class NatureEncoder(BaseFeaturesExtractor):
+    """The Nature DQN's network (Mnih et al. 2015) to one vector; images are bytes, or floats in [0, 1]."""
 
     slots = 1
+    reads_bytes = True
 
     def __init__(self, observation_space: spaces.Space[Any], features_dim: int = 512) -> None:
-        check_image(observation_space)
+        shape = check_image(observation_space)
         super().__init__(observation_space, features_dim)
+        self.convolutions = NatureConvolutions(shape[0])
+        height, width = _map_size(self.convolutions, shape)
+        self.linear = nn.Linear(64 * height * width, features_dim)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Encode images (B, C, H, W) to vectors (B, I)."""
+        return torch.relu(self.linear(self.convolutions(observations).flatten(1)))
+
+
+def _map_size(convolutions: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return height and width of the last feature map for images of a shape (C, H, W)."""
+    with torch.no_grad():
+        height, width = convolutions(torch.zeros(1, *shape)).shape[2:]
+    return int(height), int(width)
 
 
 class NatureSlots(BaseFeaturesExtractor):
@@ -50,21 +83,21 @@ class NatureSlots(BaseFeaturesExtractor):
     given as distances from the four sides (as in slot attention, Locatello et al. 2020).
     """
 
+    reads_bytes = True
+
     def __init__(self, observation_space: spaces.Space[Any], features_dim: int = 64) -> None:
         shape = check_image(observation_space)
         super().__init__(observation_space, features_dim)
-        self.convolutions = _convolutions(shape[0])
-        with torch.no_grad():
-            height, width = self.convolutions(torch.zeros(1, *shape)).shape[2:]
-        self.map_size = (int(height), int(width))
-        self.slots = int(height * width)
+        self.convolutions = NatureConvolutions(shape[0])
+        height, width = self.map_size = _map_size(self.convolutions, shape)
+        self.slots = height * width
         self.places: Tensor
         self.register_buffer("places", _sides(height, width), persistent=False)
         self.position = nn.Linear(4, 64)
         self.project = nn.Identity() if features_dim == 64 else nn.Linear(64, features_dim)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Encode images (B, C, H, W) in [0, 1] to slots (B, N, I), N in row-major order."""
+        """Encode images (B, C, H, W) to slots (B, N, I), N in row-major order."""
         slots = self.convolutions(observations).flatten(2).transpose(1, 2)  # (B, N, 64)
         encoded: Tensor = self.project(slots + self.position(self.places))
         return encoded

@@ -152,6 +152,9 @@ class RIMPolicy(RecurrentActorCriticPolicy):
 
     def encode(self, obs: PyTorchObs) -> Tensor:
         """Turn observations (B, ...) into the core's inputs (B, I) or (B, N, I)."""
+        if self.normalize_images and getattr(self.features_extractor, "reads_bytes", False):
+            features: Tensor = self.features_extractor(obs)
+            return features
         return super(ActorCriticPolicy, self).extract_features(obs, self.features_extractor)
 
     def step(self, obs: PyTorchObs, state: Tensor, starts: Tensor) -> tuple[Distribution, Tensor, Tensor]:
