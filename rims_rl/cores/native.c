@@ -38,7 +38,7 @@ enum { MOST_THREADS = 64 };
 
 typedef struct {
   int64_t T, B, K, S, G, H, D, C, P, E; /* C = 0: no communication */
-  int64_t active_units, lstm, keep, threads;
+  int64_t active_units, lstm, bounded, keep, threads;
 } Sizes;
 
 typedef struct {
@@ -64,6 +64,7 @@ typedef struct {
   real *message_parts; /* (T, B, K, 2*C*P + C*E) */
   real *communication; /* (T, B, K, C, K) */
   real *messages;      /* (T, B, K, C*E) */
+  real *said;          /* (T, B, K, S), the messages' products, bounded by tanh if asked for; active units only */
   /* the backward pass */
   const real *from_state_t;   /* (K, G + H*D, S) */
   const real *to_message_t;   /* (K, 2*C*P + C*E, S) */
@@ -348,10 +349,15 @@ static void run_forward(const Sizes *z, const Arrays *a, int64_t first, int64_t 
     }
     for (int64_t b = first; b < last; b++) read_messages(z, a, st, t, b);
     for (int64_t k = 0; k < z->K; k++) {
-      GATHER(1, a->messages + step * z->K * st.messages_width, st.messages_width, st.messages_width, outputs, S, S)
+      GATHER(1, a->messages + step * z->K * st.messages_width, st.messages_width, st.messages_width,
+             a->said + step * st.KS, S, S)
       product(x, y, rows, a->from_message + k * st.messages_width * S, S, st.messages_width, S);
-      for (int64_t b = first; b < last; b++)
-        if (ROW(a->active, t, b, z->K)[k]) add_scaled(outputs + b * st.KS + k * S, 1, ROW(a->kept, t, b, st.KS) + k * S, S);
+      for (int64_t b = first; b < last; b++) {
+        if (!ROW(a->active, t, b, z->K)[k]) continue;
+        real *said = ROW(a->said, t, b, st.KS) + k * S;
+        if (z->bounded) tangents(said, S);
+        add_scaled(outputs + b * st.KS + k * S, 1, said, S);
+      }
     }
   }
   free(x);
@@ -359,6 +365,19 @@ static void run_forward(const Sizes *z, const Arrays *a, int64_t first, int64_t 
 }
 
 /* ---------------------------------------------------------------- backward */
+
+/* From d_h to the messages' products; nothing was said to units that are not active. */
+static void said_backward(const Sizes *z, const Arrays *a, Strides st, int64_t t, int64_t b) {
+  real *d_out = ROW(a->d_messages_out, t, b, st.KS);
+  const real *d_h = a->d_h + b * st.KS, *said = ROW(a->said, t, b, st.KS);
+  for (int64_t k = 0; k < z->K; k++) {
+    int64_t from = k * z->S, to = from + z->S;
+    if (!ROW(a->active, t, b, z->K)[k]) memset(d_out + from, 0, (size_t)z->S * sizeof(real));
+    else if (z->bounded)
+      for (int64_t i = from; i < to; i++) d_out[i] = d_h[i] * (1 - said[i] * said[i]);
+    else memcpy(d_out + from, d_h + from, (size_t)z->S * sizeof(real));
+  }
+}
 
 static void messages_backward(const Sizes *z, const Arrays *a, Strides st, int64_t t, int64_t b, const real *d_messages) {
   const uint8_t *active = ROW(a->active, t, b, z->K);
@@ -470,14 +489,10 @@ static void run_backward(const Sizes *z, const Arrays *a, int64_t first, int64_t
       real *d_h = a->d_h + b * st.KS;
       add_scaled(d_h, 1, a->d_outputs + (t * z->B + b) * st.KS, st.KS);
       memcpy(d_kept + b * st.KS, d_h, state_bytes);
-      if (!z->C) continue;
-      real *d_out = ROW(a->d_messages_out, t, b, st.KS);
-      for (int64_t k = 0; k < z->K; k++)
-        if (ROW(a->active, t, b, z->K)[k]) memcpy(d_out + k * S, d_h + k * S, (size_t)S * sizeof(real));
-        else memset(d_out + k * S, 0, (size_t)S * sizeof(real));
+      if (z->C) said_backward(z, a, st, t, b);
     }
     for (int64_t k = 0; z->C && k < z->K; k++) {
-      GATHER(1, a->d_h, S, S, d_messages, st.messages_width, st.messages_width)
+      GATHER(1, a->d_messages_out + step * st.KS, S, S, d_messages, st.messages_width, st.messages_width)
       product(x, y, rows, a->from_message_t + k * S * st.messages_width, st.messages_width, S, st.messages_width);
     }
     for (int64_t b = first; z->C && b < last; b++)

@@ -26,11 +26,11 @@ from torch.autograd.function import once_differentiable
 SOURCE = Path(__file__).with_name("native.c")
 _FLAGS = ("-O3", "-march=native", "-fPIC", "-shared", "-pthread")
 _REALS = {torch.float32: ("-DREAL=float", "-DREAL_IS_FLOAT"), torch.float64: ("-DREAL=double",)}
-_SIZES = ("T", "B", "K", "S", "G", "H", "D", "C", "P", "E", "active_units", "lstm", "keep", "threads")
+_SIZES = ("T", "B", "K", "S", "G", "H", "D", "C", "P", "E", "active_units", "lstm", "bounded", "keep", "threads")
 _ARRAYS = (
     "keys", "values", "from_state", "bias", "bias_hn", "to_message", "from_message", "starts", "h0", "c0",
     "outputs", "h_before", "c_before", "c_last", "queries", "attention", "active", "gates", "kept", "message_parts",
-    "communication", "messages",
+    "communication", "messages", "said",
     "from_state_t", "to_message_t", "from_message_t", "d_outputs", "d_h", "d_c", "d_products", "d_values", "d_keys",
     "d_parts", "d_messages_out", "d_bias",
 )  # fmt: skip
@@ -58,6 +58,7 @@ class Shape(NamedTuple):
     communication_value_size: int
     active_units: int
     lstm: bool
+    bounded: bool
 
     @property
     def gate_size(self) -> int:
@@ -183,7 +184,7 @@ def _sizes(shape: Shape, steps: int, batch: int, keep: bool) -> dict[str, int]:
         "T": steps, "B": batch, "K": shape.units, "S": shape.unit_size, "G": shape.gate_size, "H": shape.input_heads,
         "D": shape.key_size, "C": shape.communication_heads, "P": shape.communication_key_size,
         "E": shape.communication_value_size, "active_units": shape.active_units, "lstm": int(shape.lstm),
-        "keep": int(keep), "threads": threads,
+        "bounded": int(shape.bounded), "keep": int(keep), "threads": threads,
     }  # fmt: skip
 
 
@@ -193,7 +194,7 @@ def _work_arrays(shape: Shape, steps: int, batch: int, keep: bool, like: Tensor)
     widths = {
         "h_before": size, "queries": shape.input_heads * shape.key_size, "attention": shape.input_heads,
         "gates": (5 if shape.lstm else 4) * size, "kept": size, "message_parts": shape.part_size,
-        "communication": shape.communication_heads * units,
+        "communication": shape.communication_heads * units, "said": size,
         "messages": shape.communication_heads * shape.communication_value_size,
     }  # fmt: skip
     arrays: dict[str, Tensor | None] = {

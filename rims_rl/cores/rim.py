@@ -189,6 +189,7 @@ class RIM(RecurrentCore):
         return native.Shape(
             config.num_units, config.unit_size, config.heads, config.input_key_size, heads,
             config.communication_key_size, config.communication_value_size, config.active_units, config.cell == "lstm",
+            config.bounded_messages,
         )  # fmt: skip
 
     def _run(
@@ -299,4 +300,5 @@ class RIM(RecurrentCore):
         message, attention = communicate(q / math.sqrt(config.communication_key_size), k, v, config.communication_heads)
         if config.gated_communication:
             return torch.sigmoid(self.message_gate(message)) * torch.tanh(self.message_out(message)), attention
-        return torch.bmm(message, self.from_message), attention
+        message = torch.bmm(message, self.from_message)
+        return torch.tanh(message) if config.bounded_messages else message, attention

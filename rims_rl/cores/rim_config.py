@@ -13,10 +13,11 @@ Competition = Literal["null", "units"]
 Shown = Literal["state", "candidate"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {},
+    "paper": {"bounded_messages": False},
     "authors": {"competition": "units", "gated_communication": True, "inactive_show": "candidate"},
 }
-"""`paper`: the method as published. `authors`: where the authors' Atari code departs from it."""
+"""`paper`: the method as published. `authors`: where the authors' Atari code departs from it. Neither: the paper's
+method with bounded messages, because the published residual diverged with GRU units in reinforcement learning."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ class RIMConfig:
     competition: Competition = "null"
     """null: softmax per unit over a null row and the slots; units: softmax over the units, no null row."""
     gated_communication: bool = False
-    """On: messages pass sigmoid(gate) * tanh(map), maps shared by the units; off: a linear map per unit."""
+    """On: messages pass sigmoid(gate) * tanh(map), maps shared by the units; off: a map per unit."""
+    bounded_messages: bool = True
+    """On: messages pass tanh. Off: the paper's plain residual, by which states can grow without bound: what units add to
+    each other they read again, and a GRU unit keeps its sum."""
     inactive_show: Shown = "state"
     """What units that are not active show to the others: their kept state, or the candidate they would have taken."""
 
@@ -78,20 +82,20 @@ class RIMConfig:
         require_at_least_one(**{name: getattr(self, name) for name in names}, input_value_size=self.value_size)
 
     @classmethod
-    def from_settings(cls, preset: str = "paper", **settings: Any) -> RIMConfig:
-        """Return a preset (`paper` or `authors`) with some settings overridden.
+    def from_settings(cls, preset: str | None = None, **settings: Any) -> RIMConfig:
+        """Return the defaults, or a preset (`paper` or `authors`), with some settings overridden.
 
         Raises:
             UnknownNameError: for an unknown preset or setting.
             ConfigError: for settings that can't work.
         """
-        if preset not in PRESETS:
+        if preset is not None and preset not in PRESETS:
             raise UnknownNameError("RIM preset", preset, PRESETS)
         known = [entry.name for entry in fields(cls)]
         for name in settings:
             if name not in known:
                 raise UnknownNameError("setting of core rim", name, [*known, "preset"])
-        return cls(**{**PRESETS[preset], **settings})
+        return cls(**{**(PRESETS[preset] if preset else {}), **settings})
 
     def check_input_size(self, input_size: int) -> None:
         """Raise ConfigError when `input_size` is below one."""
