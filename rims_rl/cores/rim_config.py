@@ -53,8 +53,8 @@ class RIMConfig:
     gated_communication: bool = False
     """On: messages pass sigmoid(gate) * tanh(map), maps shared by the units; off: a map per unit."""
     bounded_messages: bool = True
-    """On: messages pass tanh. Off: the paper's plain residual, by which states can grow without bound: what units add to
-    each other they read again, and a GRU unit keeps its sum."""
+    """On: messages pass tanh. Off: the paper's plain residual, by which states can grow without bound: what units add
+    to each other they read again, and a GRU unit keeps its sum."""
     inactive_show: Shown = "state"
     """What units that are not active show to the others: their kept state, or the candidate they would have taken."""
 
