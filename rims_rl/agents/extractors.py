@@ -40,7 +40,6 @@ class NatureConvolutions(nn.Module):
         self.first = nn.Conv2d(channels, 32, kernel_size=8, stride=4)
         self.second = nn.Conv2d(32, 64, kernel_size=4, stride=2)
         self.third = nn.Conv2d(64, 64, kernel_size=3, stride=1)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images, bytes in [0, 255] or floats in [0, 1], to feature maps (B, 64, H', W')."""

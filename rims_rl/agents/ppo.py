@@ -131,11 +131,11 @@ class RIMPPO(RecurrentPPO):
         """
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
-        if self.use_sde:
-            self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
         if self.stop_requested:
             return False
+        if self.use_sde:
+            self.policy.reset_noise(env.num_envs)
         for n_steps in range(n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
@@ -159,6 +159,7 @@ class RIMPPO(RecurrentPPO):
         buffer.put_start(self._last_state, starts)
         distribution, values, state = self.policy.step(obs, self._last_state, starts)
         actions = distribution.get_actions()
+        log_prob = distribution.log_prob(actions)  # now: the policy has one distribution, and its next step refills it
         new_obs, rewards, dones, infos = env.step(self._for_the_environment(actions))
         check_finite_rewards(rewards)
         self.num_timesteps += env.num_envs
@@ -167,7 +168,7 @@ class RIMPPO(RecurrentPPO):
             return False
         self._update_info_buffer(infos, dones)
         rewards = rewards + self._bootstrap_time_limits(state, dones, infos)
-        buffer.put_outcome(actions, values, distribution.log_prob(actions), rewards, dones)
+        buffer.put_outcome(actions, values, log_prob, rewards, dones)
         self._last_obs, self._last_state = new_obs, state  # type: ignore[assignment]
         self._last_episode_starts = self._memory_starts(dones, infos)
         return True

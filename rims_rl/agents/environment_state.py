@@ -1,0 +1,78 @@
+"""The state of a vectorised environment: each copy's own snapshot, and VecNormalize's running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import (
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecNormalize,
+    VecTransposeImage,
+    unwrap_vec_normalize,
+)
+
+# Wrappers that keep nothing between steps, or whose statistics are kept here; others make an exact return impossible.
+_KNOWN_WRAPPERS = (VecTransposeImage, VecCheckNan, VecNormalize)
+
+
+def can_snapshot(env: VecEnv) -> bool:
+    """Whether the environments can be put back: each has `snapshot`, and no wrapper has a state unknown here."""
+    while isinstance(env, VecEnvWrapper):
+        if type(env) not in _KNOWN_WRAPPERS:
+            return False
+        env = env.venv
+    return env.has_attr("snapshot")
+
+
+def environment_state(env: VecEnv) -> dict[str, Any]:
+    """Return the snapshots (None where there are none) and the statistics (None without a VecNormalize)."""
+    snapshots = env.env_method("snapshot") if can_snapshot(env) else None
+    return {"snapshots": snapshots, "normalizer": _normalizer_state(unwrap_vec_normalize(env))}
+
+
+def set_environment_state(env: VecEnv, state: Mapping[str, Any], seed: int | None) -> Any:
+    """Put the environments back and return None; without snapshots begin new episodes and return their observations.
+
+    Args:
+        env: environments made like those that the state is from.
+        state: what `environment_state` returned.
+        seed: for new episodes, so that they aren't those that the run began with.
+    """
+    normalizer = unwrap_vec_normalize(env)
+    _set_normalizer_state(normalizer, state["normalizer"])
+    if state["snapshots"] is None and seed is not None:
+        env.seed(seed)
+    first_obs = env.reset()  # copies that were just made refuse to step before their first reset
+    if state["snapshots"] is None:
+        return first_obs
+    for index, snapshot in enumerate(state["snapshots"]):
+        env.env_method("restore", snapshot, indices=[index])
+    _set_normalizer_state(normalizer, state["normalizer"])
+    return None
+
+
+def _normalizer_state(normalizer: VecNormalize | None) -> dict[str, Any] | None:
+    if normalizer is None:
+        return None
+    statistics = {name: dict(vars(found)) for name, found in _statistics(normalizer).items()}
+    return {"statistics": statistics, "returns": normalizer.returns}
+
+
+def _set_normalizer_state(normalizer: VecNormalize | None, state: Mapping[str, Any] | None) -> None:
+    if normalizer is None or state is None:
+        return
+    for name, found in _statistics(normalizer).items():
+        vars(found).update(state["statistics"][name])
+    normalizer.returns = state["returns"].copy()
+
+
+def _statistics(normalizer: VecNormalize) -> dict[str, RunningMeanStd]:
+    """Return the running means and variances by name: of the rewards, and of each normalised observation."""
+    of_observations = getattr(normalizer, "obs_rms", {})
+    if isinstance(of_observations, RunningMeanStd):
+        of_observations = {"observation": of_observations}
+    return {"return": normalizer.ret_rms, **{f"obs {key}": found for key, found in of_observations.items()}}

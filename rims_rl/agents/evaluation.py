@@ -1,0 +1,73 @@
+"""Playing episodes with a recurrent policy, for evaluation during training and after it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv
+
+from rims_rl.agents.random_states import untouched_random_state
+from rims_rl.errors import ConfigError
+
+MOST_SEED = 2**31
+"""Seeds are below this."""
+
+
+class Episode(NamedTuple):
+    """One evaluation episode."""
+
+    reward: float
+    """Sum of the rewards, or the raw score where the environment tells it."""
+    length: int
+    """Steps."""
+    truncated: bool
+    """Whether it was cut at the step cap; `reward` and `length` are those so far."""
+
+
+def run_episodes(
+    policy: Any, env: VecEnv, episodes: int, most_steps: int, *, deterministic: bool = False, seed: int | None = None
+) -> list[Episode]:
+    """Play episodes with a recurrent policy, none longer than `most_steps`, each environment one after a fresh reset.
+
+    Every copy that begins is waited for, so that short episodes aren't favoured over long ones. With a seed the
+    outcome depends on it and on the policy alone; the global random generators are left as they were.
+
+    Args:
+        policy: anything with `predict(obs, state, episode_start, deterministic)`.
+        env: evaluation environments: a done is a real end there, and rewards are not clipped.
+        episodes: how many to play.
+        most_steps: cap on the steps of an episode.
+        deterministic: take the most likely action instead of sampling.
+        seed: of the environments and of the sampled actions.
+    """
+    if episodes < 1 or most_steps < 1:
+        raise ConfigError(f"episodes and their step cap must be at least 1, got {episodes} and {most_steps}")
+    played: list[Episode] = []
+    with untouched_random_state():
+        if seed is not None:
+            env.seed(seed)
+            torch.manual_seed(seed)
+        while len(played) < episodes:
+            wanted = min(env.num_envs, episodes - len(played))
+            played += _play_one_each(policy, env, wanted, most_steps, deterministic)
+    return played
+
+
+def _play_one_each(policy: Any, env: VecEnv, wanted: int, most_steps: int, deterministic: bool) -> list[Episode]:
+    """Play one episode in each of the first `wanted` environments."""
+    obs, state, starts = env.reset(), None, np.ones(env.num_envs, dtype=bool)
+    rewards = np.zeros(env.num_envs)
+    ended: dict[int, Episode] = {}
+    for step in range(1, most_steps + 1):
+        actions, state = policy.predict(obs, state, starts, deterministic)
+        obs, step_rewards, starts, infos = env.step(actions)
+        rewards += step_rewards
+        for index in range(wanted):
+            if starts[index] and index not in ended:
+                score = infos[index].get("episode", {}).get("r", rewards[index])
+                ended[index] = Episode(float(score), step, False)
+        if len(ended) == wanted:
+            break
+    return [ended.get(index, Episode(float(rewards[index]), most_steps, True)) for index in range(wanted)]

@@ -1,0 +1,84 @@
+"""Gymnasium spaces as JSON, so that a stored policy knows what it sees and does without unpickling anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from rims_rl.errors import CheckpointError, ConfigError
+
+
+def space_to_json(space: Space[Any]) -> dict[str, Any]:
+    """Return a space as JSON-safe data.
+
+    Raises:
+        ConfigError: for a kind of space that policies here don't serve.
+    """
+    if isinstance(space, spaces.Box):
+        bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
+        return {"kind": "Box", **bounds, "shape": list(space.shape), "dtype": str(space.dtype)}
+    if isinstance(space, spaces.Discrete):
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"kind": "MultiBinary", "n": np.asarray(space.n).tolist()}
+    if isinstance(space, spaces.Dict):
+        return {"kind": "Dict", "spaces": [[name, space_to_json(part)] for name, part in space.spaces.items()]}
+    raise ConfigError(
+        f"a {type(space).__name__} space cannot be stored: expected Box, Discrete, MultiDiscrete, MultiBinary or Dict"
+    )
+
+
+def space_from_json(data: Any) -> Space[Any]:
+    """Return the space that `space_to_json` described.
+
+    Raises:
+        CheckpointError: when the data describe none.
+    """
+    try:
+        return _BUILDERS[data["kind"]](data)
+    except (KeyError, TypeError, ValueError, AssertionError, OverflowError) as error:
+        raise CheckpointError(f"a stored space is damaged: {str(data)[:120]} ({type(error).__name__})") from None
+
+
+def _bound_to_json(bound: np.ndarray) -> Any:
+    """Return one number where all entries agree (a frame has 28,224 of them), else nested lists."""
+    values = np.unique(bound)
+    return _finite_or_text(values.item() if values.size == 1 else bound.tolist())
+
+
+def _finite_or_text(value: Any) -> Any:
+    """Spell infinities as texts ("inf"), which strict JSON lacks; NumPy reads them back."""
+    if isinstance(value, list):
+        return [_finite_or_text(item) for item in value]
+    return value if np.isfinite(value) else str(value)
+
+
+def _box(data: dict[str, Any]) -> Space[Any]:
+    dtype, shape = np.dtype(data["dtype"]), tuple(data["shape"])
+    low, high = (np.broadcast_to(np.asarray(data[side], dtype), shape).copy() for side in ("low", "high"))
+    return spaces.Box(low, high, shape, dtype.type)
+
+
+def _discrete(data: dict[str, Any]) -> Space[Any]:
+    return spaces.Discrete(data["n"], start=data["start"])
+
+
+def _multi_discrete(data: dict[str, Any]) -> Space[Any]:
+    return spaces.MultiDiscrete(np.asarray(data["nvec"]), start=np.asarray(data["start"]))
+
+
+def _multi_binary(data: dict[str, Any]) -> Space[Any]:
+    return spaces.MultiBinary(data["n"])
+
+
+def _dict(data: dict[str, Any]) -> Space[Any]:
+    return spaces.Dict([(name, space_from_json(part)) for name, part in data["spaces"]])
+
+
+_BUILDERS = {
+    "Box": _box, "Discrete": _discrete, "MultiDiscrete": _multi_discrete, "MultiBinary": _multi_binary, "Dict": _dict,
+}  # fmt: skip
