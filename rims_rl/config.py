@@ -1,7 +1,7 @@
-"""The settings of a training run: one flat, frozen dataclass whose field docstrings are the `--help` texts.
+"""The settings of each command: flat, frozen dataclasses whose field docstrings are the `--help` texts.
 
-A setting comes from, in rising order of precedence: the defaults below, the preset (`rims_rl.presets`), the command line.
-Names follow rl-zoo's where the meaning is the same.
+In rising order of precedence, a training setting comes from the defaults below, the preset (`rims_rl.presets`) or the
+command line. Names follow rl-zoo's where the meaning is the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from rims_rl.errors import ConfigError
@@ -36,11 +36,26 @@ def parse_pairs(texts: Iterable[str]) -> dict[str, Any]:
     """Read `key:value` texts (one or more per text, separated by blanks or commas) into a dictionary of scalars."""
     pairs: dict[str, Any] = {}
     for text in " ".join(texts).replace(",", " ").split():
-        key, colon, value = text.partition(":")
-        if not (key and colon):
+        key, _, value = text.partition(":")
+        if not (key and value):
             raise ConfigError(f"{text!r} is not of the form key:value")
         pairs[key.replace("-", "_")] = parse_scalar(value)
     return pairs
+
+
+def parse_count(text: str) -> int:
+    """Read a whole number that may be written as 10_000_000 or 1e7.
+
+    Raises:
+        ConfigError: when `text` is no whole number.
+    """
+    try:
+        number = float(text.replace("_", ""))
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a whole number such as 30000, 30_000 or 3e4") from None
+    if not number.is_integer():
+        raise ConfigError(f"{text!r} is not a whole number")
+    return int(number)
 
 
 _PAIRS: PrimitiveConstructorSpec[dict[str, Any]] = PrimitiveConstructorSpec(
@@ -50,10 +65,25 @@ _PAIRS: PrimitiveConstructorSpec[dict[str, Any]] = PrimitiveConstructorSpec(
     is_instance=lambda value: isinstance(value, dict),
     str_from_instance=lambda pairs: [f"{key}:{value}" for key, value in pairs.items()],
 )
-Pairs = Annotated[dict[str, Any], _PAIRS]
+_INT: PrimitiveConstructorSpec[int] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="INT",
+    instance_from_str=lambda texts: parse_count(texts[0]),
+    is_instance=lambda value: isinstance(value, int),
+    str_from_instance=lambda count: [str(count)],
+)
+_INT_OR_NONE: PrimitiveConstructorSpec[int | None] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="INT",
+    instance_from_str=lambda texts: None if texts[0].lower() == "none" else parse_count(texts[0]),
+    is_instance=lambda value: value is None or isinstance(value, int),
+    str_from_instance=lambda count: [str(count)],
+)
+Pairs = Annotated[dict[str, Any], _PAIRS, arg(help_behavior_hint=lambda shown: f"(default: {shown or 'none'})")]
+Int = Annotated[int, _INT]
+OptionalInt = Annotated[int | None, _INT_OR_NONE]
 Schedule = Annotated[str | float, arg(metavar="FLOAT|lin_FLOAT")]
 OptionalText = Annotated[str | None, arg(metavar="STR")]
-OptionalInt = Annotated[int | None, arg(metavar="INT")]
 OptionalFloat = Annotated[float | None, arg(metavar="FLOAT")]
 OptionalPath = Annotated[Path | None, arg(metavar="PATH")]
 
@@ -66,9 +96,9 @@ class TrainConfig:
     """Preset to start from: a name that `rims-rl configs` lists, or the path of a YAML file."""
     env: str = "pong"
     """Atari game in any spelling (pong, ALE/Pong-v5, PongNoFrameskip-v4), or a Gymnasium id."""
-    total_timesteps: Annotated[int, arg(aliases=["-n"])] = 10_000_000
-    """Environment steps of the whole run, over all copies and before any resume (Atari: one step is 4 frames)."""
-    seed: int = 0
+    total_timesteps: Annotated[Int, arg(aliases=["-n"])] = 10_000_000
+    """Environment steps of the whole run, over all copies and what a resumed run has done included."""
+    seed: Int = 0
     """Seed of the weights, the environments and every random choice."""
     output: OptionalPath = None
     """Folder of this run; by default runs/<env>_<core>_<seed>_<time>."""
@@ -80,9 +110,9 @@ class TrainConfig:
     core: str = "rim"
     """Memory of the agent: rim, lstm, gru, feedforward, or another registered core."""
     core_kwargs: Pairs = field(default_factory=dict)
-    """Settings of the core, e.g. num_units:6 active_units:4 unit_size:85 cell:gru."""
+    """Settings of the core, e.g. num_units:6 active_units:4 cell:gru; added to the preset's for the same core."""
     encoder: OptionalText = None
-    """What turns observations into the core's inputs: nature (one vector) or nature-slots (49 places); default: by observation."""
+    """Network before the core: nature (a CNN to one vector) or nature-slots (to 49 places); by default, what fits."""
     encoder_kwargs: Pairs = field(default_factory=dict)
     """Settings of the encoder, as KEY:VALUE pairs."""
     bptt_length: OptionalInt = None
@@ -90,13 +120,13 @@ class TrainConfig:
     reset_memory_on_life_loss: bool = False
     """Wipe the memory when a life is lost, too; otherwise only at the real end of an episode."""
 
-    n_envs: int = 8
+    n_envs: Int = 8
     """Copies of the environment that are played side by side."""
-    n_steps: int = 128
+    n_steps: Int = 128
     """Steps per copy between two updates."""
-    batch_size: int = 256
+    batch_size: Int = 256
     """Steps per minibatch: a whole number of bptt_length chunks that divides n_envs x n_steps."""
-    n_epochs: int = 4
+    n_epochs: Int = 4
     """Passes over the collected steps per update."""
     learning_rate: Schedule = "lin_2.5e-4"
     """Adam's step size; lin_2.5e-4 falls linearly from 2.5e-4 to 0 over the run."""
@@ -120,25 +150,25 @@ class TrainConfig:
     """Stop an update's epochs early when the policy has moved this far; none by default."""
 
     protocol: Literal["nature", "machado"] = "nature"
-    """Atari: nature (no sticky actions, a lost life ends the return, minimal actions) or machado (sticky 0.25, all actions)."""
+    """Atari: nature (no sticky actions, a lost life ends the return, few actions) or machado (sticky 0.25, all 18)."""
     route: Literal["vector", "gym"] = "vector"
     """Atari: vector (fast, in C++; resume is approximate) or gym (one environment per copy; resume is exact)."""
-    frame_stack: int = 4
+    frame_stack: Int = 4
     """Atari: frames per observation."""
     env_kwargs: Pairs = field(default_factory=dict)
     """Further settings of the environment, e.g. mode:1 difficulty:0 for Atari's game variants."""
 
-    save_freq: int = 100_000
+    save_freq: Int = 100_000
     """Steps between checkpoints; 0 saves only at the end and on a signal."""
-    keep_checkpoints: int = 3
+    keep_checkpoints: Int = 3
     """Newest checkpoints that are kept; the best one stays as well."""
-    eval_freq: int = 0
+    eval_freq: Int = 0
     """Steps between evaluations during training; 0 for none."""
-    eval_episodes: int = 5
+    eval_episodes: Int = 5
     """Episodes per evaluation during training."""
-    video_freq: int = 0
+    video_freq: Int = 0
     """Steps between videos of an episode; 0 for none."""
-    log_interval: int = 10
+    log_interval: Int = 10
     """Updates between two tables, and two rows of progress.csv."""
     verbose: Literal[0, 1] = 1
     """1 shows progress and tables, 0 only what matters."""
@@ -154,13 +184,75 @@ class TrainConfig:
 
     device: str = "auto"
     """Where the networks run: auto (cuda when present), cpu, cuda, cuda:1, ..."""
-    torch_threads: int = 0
+    torch_threads: Int = 0
     """CPU threads for PyTorch; 0 leaves its default."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Play full games with a trained agent and report raw scores."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of the run."""
+    episodes: Int = 10
+    """Games to play; each copy of the environment plays its fixed share, so that short games are not favoured."""
+    seed: Int = 100_000
+    """Seed of the games and of the sampled actions; training used seeds near its own."""
+    checkpoint: OptionalText = None
+    """Which weights: newest, best, final, or the number of a step; by default final, or newest while there is none."""
+    deterministic: bool = False
+    """Always take the likeliest action; otherwise actions are sampled, as is usual on Atari."""
+    protocol: Annotated[Literal["nature", "machado"] | None, arg(metavar="{nature,machado}")] = None
+    """Atari: rules of the games; by default those of the training."""
+    route: Annotated[Literal["vector", "gym"] | None, arg(metavar="{vector,gym}")] = None
+    """Atari: how the games are run; by default as in training."""
+    n_envs: Int = 8
+    """Games that are played side by side."""
+    max_episode_steps: OptionalInt = None
+    """Cut games after this many steps and count them as truncated; Atari: 27000 (half an hour) by default."""
+    json: OptionalPath = None
+    """File for the result; by default evaluation.json in the run's folder."""
+    device: str = "cpu"
+    """Where the networks run: cpu, cuda, cuda:1, auto."""
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """Film one episode of a trained agent beside the activity of its memory's units."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of the run."""
+    output: OptionalPath = None
+    """Video file (.mp4); by default videos/<checkpoint>_<seed>.mp4 in the run's folder."""
+    frame: OptionalPath = None
+    """Also write one telling frame to this PNG file."""
+    seed: Int = 100_000
+    """Seed of the episode and of the sampled actions."""
+    checkpoint: OptionalText = None
+    """Which weights: newest, best, final, or the number of a step; by default final, or newest while there is none."""
+    deterministic: bool = False
+    """Always take the likeliest action; otherwise actions are sampled."""
+    protocol: Annotated[Literal["nature", "machado"] | None, arg(metavar="{nature,machado}")] = None
+    """Atari: rules of the game; by default those of the training."""
+    max_steps: Int = 2_000
+    """Stop filming after this many steps."""
+    fps: Int = 15
+    """Frames per second; Atari's real speed is 15 steps per second."""
+    device: str = "cpu"
+    """Where the networks run: cpu, cuda, cuda:1, auto."""
+
+
+@dataclass(frozen=True)
+class ConfigsConfig:
+    """List the presets, or print the resolved settings of one."""
+
+    name: Annotated[Positional[str | None], arg(metavar="[NAME]")] = None
+    """A preset's name, or the path of a YAML file; by default all presets are listed."""
 
 
 FIELD_NAMES: tuple[str, ...] = tuple(entry.name for entry in fields(TrainConfig))
 
-# What may differ between the two parts of a resumed run: it changes how far and where the run goes, not what is learned.
+# What may differ between the parts of a resumed run: it changes how far and where the run goes, not what is learned.
 RESUMABLE: frozenset[str] = frozenset(
     {"resume", "total_timesteps", "device", "torch_threads", "verbose", "log_interval", "save_freq", "keep_checkpoints"}
     | {"eval_freq", "eval_episodes", "video_freq", "wandb", "wandb_project", "wandb_entity", "wandb_tags"}

@@ -1,4 +1,4 @@
-"""The errors that rims_rl raises on purpose: each message is one line that says what was wrong and what would be right."""
+"""The errors that rims_rl raises on purpose: one line each, what was wrong and what would be right."""
 
 from __future__ import annotations
 

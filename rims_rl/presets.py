@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from rims_rl.config import FIELD_NAMES, TrainConfig
+from rims_rl.config import FIELD_NAMES, TrainConfig, as_plain
 from rims_rl.errors import ConfigError, UnknownNameError
 
 _PRESETS = resources.files("rims_rl") / "configs"
@@ -172,3 +172,16 @@ _EXPECTED: dict[Any, str] = {
     bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path",
     dict: "a mapping of plain values", tuple: "a list of texts",
 }  # fmt: skip
+
+
+def preset_table() -> str:
+    """Return the presets that come with the package, one line each: name and description."""
+    presets = [load_preset(name) for name in preset_names()]
+    width = max(len(preset.name) for preset in presets)
+    return "".join(f"{preset.name:<{width}}  {preset.description}\n" for preset in presets)
+
+
+def describe_preset(name: str) -> str:
+    """Return the resolved settings of a preset as YAML: the defaults with the preset's values in place."""
+    settings = as_plain(load_preset(name).apply())
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)

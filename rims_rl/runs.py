@@ -1,12 +1,13 @@
 """Run folders: where they lie, what they hold, and who may write to them.
 
-    runs/pong_rim_0_20260102-030405/
-        config.yaml           every setting, the package versions and the exact command
-        progress.csv          one row per log interval
-        checkpoints/          the newest ones and the best
-        model.zip             for Stable-Baselines3
-        policy.safetensors    the weights alone, with policy.json beside them
-        videos/  evaluation.json
+A folder such as runs/pong_rim_0_20260102-030405 holds
+
+* config.yaml: every setting, the package versions and the exact command;
+* progress.csv: one row per log interval;
+* checkpoints/: the newest ones and the best;
+* model.zip: for Stable-Baselines3;
+* policy.safetensors: the weights alone, with policy.json beside them;
+* videos/ and evaluation.json: what `record` and `evaluate` write.
 """
 
 from __future__ import annotations
@@ -44,26 +45,42 @@ class RunFolder:
 
     @property
     def config_file(self) -> Path:
+        """Every setting, the versions and the command."""
         return self.path / "config.yaml"
 
     @property
     def progress_file(self) -> Path:
+        """One row per log interval."""
         return self.path / "progress.csv"
 
     @property
     def checkpoints(self) -> Path:
+        """Folder of the newest checkpoints and the best one."""
         return self.path / "checkpoints"
 
     @property
     def model_file(self) -> Path:
+        """The model for Stable-Baselines3."""
         return self.path / "model.zip"
 
     @property
     def policy_stem(self) -> Path:
+        """The weights alone: add .safetensors, or .json for what they belong to."""
         return self.path / "policy"
 
     @property
+    def wandb_file(self) -> Path:
+        """The W&B run's id, so that a resumed run goes on in the same one."""
+        return self.path / "wandb_run.json"
+
+    @property
+    def evaluation_file(self) -> Path:
+        """The newest evaluation."""
+        return self.path / "evaluation.json"
+
+    @property
     def videos(self) -> Path:
+        """Folder of the videos."""
         return self.path / "videos"
 
     def holds_a_run(self) -> bool:
@@ -123,14 +140,9 @@ def open_run(path: Path) -> RunFolder:
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock, so that two processes can't write to one folder; the system frees it however we end."""
-    handle = open(folder.path / ".lock", "w")  # noqa: SIM115 - it stays open as long as the lock is held
-    try:
+    with open(folder.path / ".lock", "w") as handle:  # the file stays: removing it would let a third process in
         _lock(handle, folder.path)
         yield
-    finally:
-        handle.close()
-        with suppress(OSError):
-            (folder.path / ".lock").unlink()
 
 
 def _lock(handle: IO[str], path: Path) -> None:
@@ -145,12 +157,21 @@ def _lock(handle: IO[str], path: Path) -> None:
 
 
 def save_config(folder: RunFolder, config: TrainConfig, command: list[str]) -> None:
-    """Write `config.yaml`: all settings, and under `about` the versions and the command."""
-    about = {"command": shlex.join(command), "started": time.strftime("%Y-%m-%d %H:%M:%S"), "versions": versions()}
+    """Write `config.yaml`: all settings, and under `about` the versions and every command that the run was given."""
+    now, line = time.strftime("%Y-%m-%d %H:%M:%S"), shlex.join(command)
+    about: dict[str, Any] = {"command": line, "started": now, "versions": versions()}
+    if config.resume is not None:
+        about = {**about, **_about(folder)}
+        about["resumed"] = [*about.get("resumed", []), {"command": line, "at": now, "versions": versions()}]
     text = yaml.safe_dump({**as_plain(config), "about": about}, sort_keys=False, allow_unicode=True, width=120)
     beside = folder.config_file.with_name(".config.yaml.new")
     beside.write_text(text, "utf-8")
     os.replace(beside, folder.config_file)
+
+
+def _about(folder: RunFolder) -> dict[str, Any]:
+    entries = parse_mapping(str(folder.config_file), read_text(folder.config_file)).get("about")
+    return dict(entries) if isinstance(entries, dict) else {}
 
 
 def load_config(folder: RunFolder) -> TrainConfig:

@@ -1,0 +1,238 @@
+"""The command line: `rims-rl train | evaluate | record | configs`.
+
+Bad input is one line on stderr and exit code 2, before anything is made. What a command needs is imported when it runs,
+so that `--help` and `configs` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import MISSING, fields, replace
+from io import StringIO
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import tyro
+
+from rims_rl.config import FIELD_NAMES, RESUMABLE, ConfigsConfig, EvaluateConfig, RecordConfig, TrainConfig
+from rims_rl.errors import ConfigError, RimsError, UnknownNameError
+
+Config = TypeVar("Config")
+
+_HELP = """\
+usage: rims-rl COMMAND [OPTIONS]
+
+Recurrent Independent Mechanisms as the memory of reinforcement-learning agents.
+
+commands:
+  train      train an agent             rims-rl train --config quick
+  evaluate   play games, report scores  rims-rl evaluate RUN --episodes 30
+  record     film an episode            rims-rl record RUN
+  configs    list the presets           rims-rl configs
+
+`rims-rl COMMAND --help` explains every option of a command; `rims-rl --version` prints the version.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for bad input, 130 or 143 when stopped by a signal."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except RimsError as error:
+        print(f"rims-rl: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rims-rl: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_HELP, end="")
+        return 0
+    if words[0] == "--version":
+        from rims_rl import __version__
+
+        print(f"rims-rl {__version__}")
+        return 0
+    command, arguments = words[0], words[1:]
+    if command not in _COMMANDS:
+        raise UnknownNameError("option" if command.startswith("-") else "command", command, _COMMANDS)
+    try:
+        return _COMMANDS[command](arguments)
+    except SystemExit as end:  # tyro's way to end after --help
+        return int(end.code or 0)
+
+
+def _train(arguments: list[str]) -> int:
+    from rims_rl.runs import command_line
+
+    config = parse_train(arguments)
+    from rims_rl.training import resume, train
+
+    run = train if config.resume is None else resume
+    return run(config, command_line())
+
+
+def _evaluate(arguments: list[str]) -> int:
+    config = parse(EvaluateConfig, arguments, "evaluate")
+    from rims_rl.evaluation import evaluate_run
+
+    evaluate_run(config)
+    return 0
+
+
+def _record(arguments: list[str]) -> int:
+    config = parse(RecordConfig, arguments, "record")
+    from rims_rl.recording import record_run
+
+    record_run(config)
+    return 0
+
+
+def _configs(arguments: list[str]) -> int:
+    config = parse(ConfigsConfig, arguments, "configs")
+    from rims_rl.presets import describe_preset, preset_table
+
+    print(preset_table() if config.name is None else describe_preset(config.name), end="")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train, "evaluate": _evaluate, "record": _record, "configs": _configs
+}  # fmt: skip
+
+
+def parse_train(arguments: list[str]) -> TrainConfig:
+    """Return a training run's settings: the defaults, overridden by the preset or the resumed run, then by `arguments`.
+
+    Raises:
+        UnknownNameError: for an unknown option or preset.
+        ConfigError: for a value that can't be read, or an option that a resumed run may not change.
+    """
+    given = given_options(arguments, TrainConfig)
+    if "-h" in arguments or "--help" in arguments:
+        return parse(TrainConfig, arguments, "train")
+    if "resume" in given:
+        return _parse_resumed(arguments, given)
+    base = _base(given)
+    config = parse(TrainConfig, arguments, "train", base)
+    merged: dict[str, Any] = {name: _merged(name, base, config, given) for name in _MERGED}
+    return replace(config, **merged)
+
+
+# The preset's pairs stay under those that are given, as long as they mean the same thing.
+_MERGED = {"core_kwargs": "core", "encoder_kwargs": "encoder", "env_kwargs": "env"}
+
+
+def _merged(name: str, base: TrainConfig, config: TrainConfig, given: dict[str, str]) -> dict[str, Any]:
+    same_owner = getattr(base, _MERGED[name]) == getattr(config, _MERGED[name])
+    inherited = getattr(base, name) if same_owner else {}
+    return {**inherited, **(getattr(config, name) if name in given else {})}
+
+
+def _base(given: dict[str, str]) -> TrainConfig:
+    if not given.get("config"):
+        return TrainConfig()
+    from rims_rl.presets import load_preset
+
+    return load_preset(given["config"]).apply()
+
+
+def _parse_resumed(arguments: list[str], given: dict[str, str]) -> TrainConfig:
+    from rims_rl.runs import load_config, open_run
+
+    fixed = sorted(set(given) - RESUMABLE)
+    if fixed:
+        options = ", ".join(_option(name) for name in fixed)
+        free = ", ".join(_option(name) for name in FIELD_NAMES if name in RESUMABLE and name != "resume")
+        raise ConfigError(f"a resumed run keeps its own {options}; only these may be given beside --resume: {free}")
+    if not given["resume"]:
+        raise ConfigError("--resume needs the folder of a run")
+    return parse(TrainConfig, arguments, "train", load_config(open_run(Path(given["resume"]))))
+
+
+def parse(kind: type[Config], arguments: list[str], command: str, default: Config | None = None) -> Config:
+    """Parse the options of a command with tyro; `default` holds the values of those that are not given.
+
+    Raises:
+        UnknownNameError: for an unknown option, with the nearest ones.
+        ConfigError: for a value that can't be read.
+    """
+    given_options(arguments, kind)
+    printed = StringIO()
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with redirect_stderr(printed):
+            parsed: Config = tyro.cli(kind, prog=f"rims-rl {command}", args=arguments, **options)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ConfigError(f"{_first_words(printed.getvalue())}; see rims-rl {command} --help") from None
+    return parsed
+
+
+def given_options(arguments: Iterable[str], kind: type[Any]) -> dict[str, str]:
+    """Return the options that `arguments` name, by field, each with the text right behind it.
+
+    Raises:
+        UnknownNameError: for an option that `kind` has no field for, with the nearest ones.
+    """
+    options = _options(kind)
+    words = list(arguments)
+    given = {}
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        if not word.startswith("-") or _is_number(word) or word in ("-h", "--help"):
+            continue
+        option, equals, value = word.partition("=")
+        spelled = "--" + option[2:].replace("_", "-") if option.startswith("--") else option
+        if spelled not in options:
+            raise UnknownNameError("option", option, options)
+        given[options[spelled]] = value if equals else following
+    return given
+
+
+def _options(kind: type[Any]) -> dict[str, str]:
+    """Return every spelling of every option of a settings class, with the field that it sets."""
+    options = {"-n": "total_timesteps"} if kind is TrainConfig else {}
+    hints = get_type_hints(kind)
+    for entry in fields(kind):
+        if entry.default is MISSING and entry.default_factory is MISSING:
+            continue  # positional
+        options[_option(entry.name)] = entry.name
+        if hints[entry.name] is bool:
+            options[f"--no-{_option(entry.name)[2:]}"] = entry.name
+    return options
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _first_words(box: str) -> str:
+    """Return what tyro's error box says above its first rule, as one line."""
+    words = []
+    for line in box.splitlines():
+        inside = line.strip().strip("│").strip()
+        if inside.startswith(("╭", "╰")):
+            continue
+        if inside.startswith("─"):
+            break
+        words.append(inside)
+    return " ".join(words).rstrip(".") or "the options could not be read"

@@ -1,0 +1,263 @@
+"""Evaluation: full games, raw scores, and everything that a reader needs to trust them."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv
+
+from rims_rl.agents.tensor_files import write_text
+from rims_rl.config import EvaluateConfig, TrainConfig
+from rims_rl.envs import is_atari, make_env, resolve_game
+from rims_rl.envs.protocols import FRAME_SKIP
+from rims_rl.errors import ConfigError
+from rims_rl.loading import load_agent
+from rims_rl.runs import describe_run, load_config, open_run
+from rims_rl.scores import human_normalised
+
+if TYPE_CHECKING:
+    from rims_rl.agents import RIMPolicy
+
+ATARI_STEPS = 27_000
+"""Half an hour of play, the usual limit of Atari evaluations."""
+OTHER_STEPS = 100_000
+"""Limit for environments without one of their own, so that an evaluation during training ends."""
+_TRAINING_ONLY = frozenset({"terminal_on_life_loss", "clip_rewards"})
+
+
+class Episode(NamedTuple):
+    """One full game."""
+
+    score: float
+    """Sum of raw rewards."""
+    length: int
+    """Steps."""
+    truncated: bool
+    """Whether a time limit cut it."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an agent scored, and under which rules."""
+
+    episodes: list[Episode]
+    """The games."""
+    seconds: float
+    """Wall-clock time that they took."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Raw scores of the games, (episodes,)."""
+        return np.array([episode.score for episode in self.episodes], dtype=np.float64)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all games together."""
+        return sum(episode.length for episode in self.episodes)
+
+    def summary(self) -> dict[str, Any]:
+        """Return mean, spread and extremes of the scores, lengths, and how many games were cut."""
+        scores = self.scores
+        return {
+            "mean": float(scores.mean()),
+            "std": float(scores.std(ddof=1)) if len(scores) > 1 else 0.0,
+            "median": float(np.median(scores)),
+            "min": float(scores.min()),
+            "max": float(scores.max()),
+            "mean_length": self.steps / len(self.episodes),
+            "episodes": len(self.episodes),
+            "truncated": sum(episode.truncated for episode in self.episodes),
+        }
+
+
+def play_episodes(
+    policy: RIMPolicy, env: VecEnv, episodes: int, *, deterministic: bool = False, seed: int = 0
+) -> Evaluation:
+    """Play full games with a fixed share of them for each copy, so that short games do not crowd out long ones.
+
+    Args:
+        policy: the agent; its memory is wiped where the environment reports done.
+        env: evaluation environments; "episode" in their infos marks a real end and holds the raw score.
+        episodes: games to play, spread evenly over the copies.
+        deterministic: take the likeliest action instead of sampling one.
+        seed: seed of the sampling; torch's own random state stays as it was.
+    """
+    began = time.monotonic()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        played = _play(policy, env, shares(episodes, env.num_envs), deterministic)
+    return Evaluation([episode for games in played for episode in games], time.monotonic() - began)
+
+
+def shares(episodes: int, copies: int) -> list[int]:
+    """Return how many of the episodes each copy plays: as equal as can be."""
+    return [(episodes + index) // copies for index in range(copies)]
+
+
+def _play(policy: RIMPolicy, env: VecEnv, wanted: list[int], deterministic: bool) -> list[list[Episode]]:
+    """Return for each copy its first `wanted` games."""
+    played: list[list[Episode]] = [[] for _ in wanted]
+    observations: Any = env.reset()
+    state: tuple[np.ndarray, ...] | None = None
+    starts = np.ones(env.num_envs, dtype=bool)
+    while any(len(games) < share for games, share in zip(played, wanted, strict=True)):
+        actions, state = policy.predict(observations, state, starts, deterministic)
+        observations, _, starts, infos = env.step(actions)
+        for games, share, info in zip(played, wanted, infos, strict=True):
+            if "episode" in info and len(games) < share:
+                games.append(_finished(info))
+    return played
+
+
+def _finished(info: dict[str, Any]) -> Episode:
+    statistics = info["episode"]
+    return Episode(float(statistics["r"]), int(statistics["l"]), bool(info.get("TimeLimit.truncated", False)))
+
+
+def evaluation_env(
+    run: TrainConfig,
+    n_envs: int,
+    seed: int,
+    *,
+    max_steps: int | None = None,
+    protocol: str | None = None,
+    route: str | None = None,
+    **env_kwargs: Any,
+) -> VecEnv:
+    """Return the run's environment for evaluation: full games, raw scores, cut after `max_steps`.
+
+    Raises:
+        ConfigError: when the environment can't be made so.
+    """
+    settings = {key: value for key, value in run.env_kwargs.items() if key not in _TRAINING_ONLY} | env_kwargs
+    protocol, route = protocol or run.protocol, route or run.route
+    if is_atari(run.env):
+        settings["max_frames"] = FRAME_SKIP * (max_steps or ATARI_STEPS)
+        if run.reset_memory_on_life_loss and run.protocol == "nature":
+            settings["terminal_on_life_loss"] = True  # the memory is wiped there as it was in training
+    elif max_steps is not None:
+        settings["max_episode_steps"] = max_steps
+    return make_env(
+        run.env, n_envs, seed, protocol=protocol, route=route, frame_stack=run.frame_stack, training=False, **settings
+    )
+
+
+def step_limit(run: TrainConfig) -> int:
+    """Return the steps after which a game of an evaluation during training is cut."""
+    return ATARI_STEPS if is_atari(run.env) else OTHER_STEPS
+
+
+def check_actions(policy: RIMPolicy, env: VecEnv) -> None:
+    """Raise ConfigError when the policy was trained with other actions than the environment takes."""
+    if policy.action_space != env.action_space:
+        raise ConfigError(
+            f"the agent was trained with actions {policy.action_space}, but the environment takes {env.action_space}; "
+            "evaluate it with the protocol of its training"
+        )
+
+
+def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate a run's agent, print a table, write the result as JSON and return it.
+
+    Raises:
+        ConfigError: for a folder without a run, or settings that can't work.
+        CheckpointError: when the weights can't be read.
+    """
+    _check(config)
+    folder = open_run(config.run)
+    run = load_config(folder)
+    agent = load_agent(folder, config.checkpoint, config.device)
+    copies = min(config.n_envs, config.episodes)
+    env = evaluation_env(
+        run, copies, config.seed, max_steps=config.max_episode_steps, protocol=config.protocol, route=config.route
+    )
+    try:
+        check_actions(agent.policy, env)
+        evaluation = play_episodes(
+            agent.policy, env, config.episodes, deterministic=config.deterministic, seed=config.seed
+        )
+    finally:
+        env.close()
+    about = {**describe_run(folder, run), "checkpoint": agent.name, "trained_steps": agent.step}
+    result = {**about, **_rules(config, run), **evaluation.summary(), **_relative(config, run, evaluation)}
+    result |= {"steps_per_second": evaluation.steps / max(evaluation.seconds, 1e-9), "n_envs": copies}
+    write_result(config.json or folder.evaluation_file, result | {"games": [g._asdict() for g in evaluation.episodes]})
+    print_result(result)
+    return result
+
+
+def _check(config: EvaluateConfig) -> None:
+    counts = {"episodes": config.episodes, "n-envs": config.n_envs}
+    if config.max_episode_steps is not None:
+        counts["max-episode-steps"] = config.max_episode_steps
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {count}")
+    if config.seed < 0:
+        raise ConfigError(f"--seed must be at least 0, got {config.seed}")
+    if config.json is not None and not config.json.expanduser().absolute().parent.is_dir():
+        raise ConfigError(f"--json {config.json}: there is no folder {config.json.parent}")
+
+
+def _rules(config: EvaluateConfig, run: TrainConfig) -> dict[str, Any]:
+    """Return the rules under which the games were played."""
+    rules: dict[str, Any] = {"actions": "likeliest" if config.deterministic else "sampled", "games_seed": config.seed}
+    if is_atari(run.env):
+        rules |= {"protocol": config.protocol or run.protocol, "route": config.route or run.route}
+        rules |= {"max_episode_steps": config.max_episode_steps or ATARI_STEPS}
+    elif config.max_episode_steps is not None:
+        rules |= {"max_episode_steps": config.max_episode_steps}
+    return rules
+
+
+def _relative(config: EvaluateConfig, run: TrainConfig, evaluation: Evaluation) -> dict[str, float]:
+    """Return the human-normalised score, for games that have one and were not cut shorter than usual."""
+    if not is_atari(run.env) or (config.max_episode_steps or ATARI_STEPS) < ATARI_STEPS:
+        return {}
+    relative = human_normalised(resolve_game(run.env), float(evaluation.scores.mean()))
+    return {} if relative is None else {"human_normalised": relative}
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write a result as JSON, the old file or the new one whole.
+
+    Raises:
+        ConfigError: when the file can't be written.
+    """
+    try:
+        write_text(path.expanduser(), json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Print a result as a table: the score, then how it came about."""
+    from rich import box, get_console
+    from rich.table import Table
+
+    table = Table(box=box.ROUNDED, show_header=False, border_style="dim", title_justify="left")
+    table.title = f"[bold]{result['env']}[/bold], {result['core']}, {result['trained_steps']:,} steps of training"
+    for name, text in _lines(result):
+        table.add_row(name, text)
+    get_console().print(table)
+
+
+def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the table's rows."""
+    lines = [("score", f"[bold]{result['mean']:,.2f}[/bold] ± {result['std']:,.2f} (mean ± standard deviation)")]
+    lines += [("median", f"{result['median']:,.2f}"), ("range", f"{result['min']:,.2f} to {result['max']:,.2f}")]
+    if "human_normalised" in result:
+        lines.append(("human-normalised", f"{result['human_normalised']:.1%} (random play 0 %, human tester 100 %)"))
+    cut = f", {result['truncated']} cut by the limit" if result["truncated"] else ", none cut"
+    lines.append(("episodes", f"{result['episodes']}{cut}; {result['mean_length']:,.0f} steps on average"))
+    if "protocol" in result:
+        lines.append(("protocol", f"{result['protocol']}, route {result['route']}"))
+    lines += [("actions", f"{result['actions']}, seed {result['games_seed']}"), ("weights", str(result["checkpoint"]))]
+    lines.append(("speed", f"{result['steps_per_second']:,.0f} steps/s"))
+    return lines

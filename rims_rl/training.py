@@ -1,0 +1,233 @@
+"""A training run from its settings to its files: begin, go on, stop on a signal, finish."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich import get_console
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.vec_env import VecEnv
+
+from rims_rl.agents import RIMPPO
+from rims_rl.agents.callbacks import ActivityCallback, CheckpointCallback, EvaluationCallback, StopSignals
+from rims_rl.agents.checkpoint import CheckpointStore, restore, save_policy
+from rims_rl.agents.tensor_files import write_text
+from rims_rl.building import build_env, build_model
+from rims_rl.config import EvaluateConfig, TrainConfig
+from rims_rl.errors import ConfigError, RimsError
+from rims_rl.evaluation import evaluate_run, evaluation_env, step_limit
+from rims_rl.loading import facts
+from rims_rl.logging import ConsoleWriter, CsvWriter, ProgressCallback, clock
+from rims_rl.recording import VideoCallback, check_encoder
+from rims_rl.runs import (
+    RunFolder,
+    check_writable,
+    load_config,
+    locked,
+    open_run,
+    run_folder_for,
+    save_config,
+    versions,
+)
+from rims_rl.tracking import WandbRun, WandbWriter, start_wandb
+from rims_rl.validation import check_settings
+
+
+@dataclass(frozen=True)
+class Session:
+    """One sitting of a run: all of it, or what lies between two stops."""
+
+    config: TrainConfig
+    """The run's settings."""
+    folder: RunFolder
+    """Where it lies."""
+    env: VecEnv
+    """The training environments."""
+    model: RIMPPO
+    """The model."""
+    resumed_at: int | None = None
+    """Step that the session goes on from; None at the run's beginning."""
+
+
+def train(config: TrainConfig, command: list[str]) -> int:
+    """Train an agent in a folder of its own; return 0, or 130 or 143 when a signal ended it.
+
+    Args:
+        config: the run's settings.
+        command: the command line, kept in the run's folder.
+
+    Raises:
+        ConfigError: for settings that can't work, or a folder that can't be used; nothing was made then.
+        NonFiniteError: for NaN or infinity in training; the checkpoints are good.
+    """
+    check_settings(config)
+    folder = run_folder_for(config)
+    check_writable(folder)
+    if config.video_freq:
+        check_encoder()
+    with ExitStack() as stack:
+        env = build_env(config)
+        stack.callback(env.close)
+        model = build_model(config, env)
+        folder.create()
+        stack.enter_context(locked(folder))
+        save_config(folder, config, command)
+        return _run(Session(config, folder, env, model), stack)
+
+
+def resume(config: TrainConfig, command: list[str]) -> int:
+    """Go on with the run in `config.resume`; returns and raises as `train` does.
+
+    Args:
+        config: the run's own settings, those of `config.RESUMABLE` possibly changed.
+        command: the command line, added to those in the run's folder.
+
+    Raises:
+        CheckpointError: when no checkpoint of the run can be read.
+    """
+    assert config.resume is not None
+    folder = open_run(config.resume)
+    check_settings(config)
+    with ExitStack() as stack:
+        stack.enter_context(locked(folder))
+        stored = CheckpointStore(folder.checkpoints).newest()
+        done = int(stored.manifest["num_timesteps"])
+        if done >= config.total_timesteps:
+            raise ConfigError(
+                f"{folder.path} has done {done:,} of its {config.total_timesteps:,} steps; "
+                f"train it further by a larger --total-timesteps"
+            )
+        env = build_env(config)
+        stack.callback(env.close)
+        model = build_model(config, env)
+        restore(model, stored.tensors, stored.manifest)
+        _say_how_exact(config, load_config(folder), stored.path, bool(stored.manifest["exact"]))
+        save_config(folder, config, command)
+        return _run(Session(config, folder, env, model, done), stack)
+
+
+def _say_how_exact(config: TrainConfig, before: TrainConfig, path: Path, exact: bool) -> None:
+    """Say where the run goes on, and what will not be as if it had never stopped."""
+    note = "exactly as if it had not stopped" if exact else "approximately: environments begin new episodes"
+    _say(f"going on from {path.name}, {note}")
+    if config.total_timesteps != before.total_timesteps:
+        _say(f"the run now ends at {config.total_timesteps:,} steps, and so do its falling schedules")
+
+
+def _run(session: Session, stack: ExitStack) -> int:
+    """Train, save and report; `stack` closes what was opened, whatever happens."""
+    config, model, folder = session.config, session.model, session.folder
+    if config.torch_threads:
+        torch.set_num_threads(config.torch_threads)
+    parameters = sum(parameter.numel() for parameter in model.policy.parameters())
+    _say(f"{folder.path}: {config.core} on {config.env}, {parameters:,} parameters, {model.device.type}")
+    tracker = _start_tracking(session, {"parameters": parameters, "versions": versions()})
+    stack.callback(tracker.finish)
+    callbacks = _callbacks(session, tracker, stack)
+    model.set_logger(_logger(session, tracker))
+    began = time.monotonic()
+    with StopSignals(model) as signals:
+        remaining = config.total_timesteps - model.num_timesteps
+        model.learn(
+            remaining, CallbackList(callbacks), config.log_interval, reset_num_timesteps=session.resumed_at is None
+        )
+        _save_results(session)
+    _report(session, time.monotonic() - began, signals.exit_code)
+    if signals.exit_code is None:
+        _send_results(session, tracker)
+    return signals.exit_code or 0
+
+
+def _start_tracking(session: Session, facts: dict[str, object]) -> WandbRun:
+    """Start the W&B run, or go on with the one whose id lies in the folder."""
+    file, run_id = session.folder.wandb_file, None
+    if session.resumed_at is not None:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            run_id = str(json.loads(file.read_text("utf-8"))["id"])
+    tracker = start_wandb(session.config, session.folder, run_id, facts)
+    if tracker.id is not None:
+        write_text(file, json.dumps({"id": tracker.id, "mode": tracker.mode}) + "\n")
+    return tracker
+
+
+def _logger(session: Session, tracker: WandbRun) -> Logger:
+    writers: list[KVWriter] = [CsvWriter(session.folder.progress_file, session.resumed_at), WandbWriter(tracker)]
+    if session.config.verbose:
+        writers.insert(0, ConsoleWriter())
+    return Logger(str(session.folder.path), writers)
+
+
+def _callbacks(session: Session, tracker: WandbRun, stack: ExitStack) -> list[BaseCallback]:
+    """Return the run's callbacks; checkpoints come last, so that they hold what the others did before."""
+    config, folder = session.config, session.folder
+    callbacks: list[BaseCallback] = [ActivityCallback(config.log_interval)]
+    if config.eval_freq:
+        env = evaluation_env(config, min(config.n_envs, config.eval_episodes), config.seed)
+        stack.callback(env.close)
+        callbacks.append(EvaluationCallback(env, config.eval_freq, config.eval_episodes, step_limit(config)))
+    if config.video_freq:
+        callbacks.append(VideoCallback(config, folder, tracker, config.video_freq))
+    if config.verbose:
+        progress = ProgressCallback(config.total_timesteps)
+        stack.callback(progress.close)
+        callbacks.append(progress)
+    store = CheckpointStore(folder.checkpoints, config.keep_checkpoints)
+    return [*callbacks, CheckpointCallback(store, config.save_freq, facts(session.model, config))]
+
+
+def _save_results(session: Session) -> None:
+    """Write the rest of progress.csv, `model.zip` and the policy alone; none of them ever half written.
+
+    Raises:
+        RimsError: when the disk refuses; the checkpoints are written by then, or their failure was said.
+    """
+    _log_the_rest(session)
+    beside = session.folder.path / ".model.unfinished.zip"
+    about = {**facts(session.model, session.config), "step": session.model.num_timesteps}
+    try:
+        session.model.save(beside)
+        os.replace(beside, session.folder.model_file)
+        save_policy(session.model.policy, session.folder.policy_stem, about)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RimsError(
+            f"{session.folder.path}: the final files cannot be written: {error.strerror or error}"
+        ) from None
+
+
+def _log_the_rest(session: Session) -> None:
+    """Log the updates since the last table, if there were any."""
+    model = session.model
+    updates = (model.num_timesteps - (session.resumed_at or 0)) // (model.n_envs * model.n_steps)
+    if updates % session.config.log_interval:
+        model.dump_logs(updates)
+
+
+def _report(session: Session, seconds: float, exit_code: int | None) -> None:
+    """Say what was done and how to go on, in one line."""
+    path, steps = session.folder.path, session.model.num_timesteps
+    if exit_code is None:
+        _say(f"done: {steps:,} steps, {clock(seconds)}; see how it plays: rims-rl evaluate {path}")
+    else:
+        _say(f"stopped and saved at {steps:,} steps; go on with: rims-rl train --resume {path}")
+
+
+def _send_results(session: Session, tracker: WandbRun) -> None:
+    """Give the final policy to W&B, and evaluate it when evaluations were asked for."""
+    folder, config = session.folder, session.config
+    files = [folder.policy_stem.with_suffix(ending) for ending in (".safetensors", ".json")]
+    tracker.log_artifact(files, f"policy-{tracker.id}")
+    if config.eval_freq:
+        result = evaluate_run(EvaluateConfig(run=folder.path, episodes=config.eval_episodes, n_envs=config.n_envs))
+        tracker.log({"eval/final_reward": result["mean"]}, session.model.num_timesteps)
+
+
+def _say(line: str) -> None:
+    get_console().print(line, highlight=False, markup=False, soft_wrap=True)

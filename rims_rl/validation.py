@@ -1,0 +1,69 @@
+"""Checks of a training run's settings that need no environment: what cannot work is said before anything is built."""
+
+from __future__ import annotations
+
+from rims_rl.config import TrainConfig, parse_schedule
+from rims_rl.errors import ConfigError
+
+_AT_LEAST_ONE = (
+    "total_timesteps", "n_envs", "n_steps", "batch_size", "n_epochs", "frame_stack", "eval_episodes", "log_interval",
+    "keep_checkpoints",
+)  # fmt: skip
+_AT_LEAST_ZERO = ("seed", "save_freq", "eval_freq", "video_freq", "torch_threads", "ent_coef", "vf_coef")
+_POSITIVE_IF_GIVEN = ("max_grad_norm", "clip_range_vf", "target_kl")
+_MOST_SEED = 2**31 - 1
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Raise ConfigError, in one line that says which setting and why, for the first one that cannot work."""
+    check_ranges(config)
+    from rims_rl.agents.checks import check_sizes
+
+    bptt_length = config.n_steps if config.bptt_length is None else config.bptt_length
+    check_sizes(config.n_envs, config.n_steps, config.batch_size, bptt_length, config.n_epochs)
+    _check_networks(config)
+    check_device(config.device)
+
+
+def check_ranges(config: TrainConfig) -> None:
+    """Raise ConfigError for a number out of its range, or a schedule that can't be read."""
+    for name in _AT_LEAST_ONE:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} must be at least 1, got {getattr(config, name)}")
+    for name in _AT_LEAST_ZERO:
+        if not 0 <= getattr(config, name) < float("inf"):
+            raise ConfigError(f"{name} must be at least 0, got {getattr(config, name)}")
+    for name in _POSITIVE_IF_GIVEN:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigError(f"{name} must be positive and finite, got {value}")
+    if config.seed > _MOST_SEED:
+        raise ConfigError(f"seed must be at most {_MOST_SEED}, got {config.seed}")
+    for name in ("gamma", "gae_lambda"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ConfigError(f"{name} must lie in [0, 1], got {getattr(config, name)}")
+    parse_schedule("learning_rate", config.learning_rate)
+    parse_schedule("clip_range", config.clip_range)
+
+
+def _check_networks(config: TrainConfig) -> None:
+    """Check the core's and the encoder's names, and the core's settings."""
+    from rims_rl.agents.extractors import encoder_class
+    from rims_rl.cores import core_config
+
+    core_config(config.core, config.core_kwargs)
+    if config.encoder is not None:
+        encoder_class(config.encoder)
+
+
+def check_device(name: str) -> None:
+    """Raise ConfigError for a device that PyTorch doesn't know, or that is not there."""
+    import torch
+
+    if name == "auto":
+        return
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split(". ")[0].split())
+        raise ConfigError(f"device {name!r} cannot be used ({reason[:120]}); use auto, cpu or cuda") from None

@@ -1,0 +1,197 @@
+"""The command line: precedence, help, and refusals in one line that make nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from rims_rl.cli import given_options, main, parse, parse_train
+from rims_rl.config import ConfigsConfig, EvaluateConfig, RecordConfig, TrainConfig
+from rims_rl.errors import ConfigError, UnknownNameError
+from rims_rl.runs import RunFolder, save_config
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in an empty folder, and make sure that it is empty still when the test is over."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100"}
+    command = [sys.executable, "-m", "rims_rl", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+class TestPrecedence:
+    def test_without_options_the_defaults_hold(self) -> None:
+        assert parse_train([]) == TrainConfig()
+
+    def test_a_preset_overrides_the_defaults(self) -> None:
+        config = parse_train(["--config", "quick"])
+        assert (config.total_timesteps, config.n_epochs, config.config) == (20_480, 2, "quick")
+
+    def test_the_command_line_overrides_the_preset(self) -> None:
+        config = parse_train(["--n-epochs", "7", "--config=quick", "-n", "5_000"])
+        assert (config.total_timesteps, config.n_epochs) == (5_000, 7)
+        assert config.save_freq == 10_240  # the preset's
+
+    def test_a_default_given_on_the_command_line_still_overrides_the_preset(self) -> None:
+        assert parse_train(["--config", "quick", "--n-epochs", str(TrainConfig().n_epochs)]).n_epochs == 4
+
+    def test_pairs_are_added_to_the_preset_s(self) -> None:
+        config = parse_train(["--config", "quick", "--core-kwargs", "unit_size:11"])
+        assert config.core_kwargs == {"num_units": 6, "active_units": 4, "unit_size": 11, "cell": "gru"}
+
+    def test_another_core_does_not_inherit_the_preset_core_s_settings(self) -> None:
+        config = parse_train(["--config", "quick", "--core", "lstm", "--core-kwargs", "hidden_size:23"])
+        assert config.core_kwargs == {"hidden_size": 23}
+        assert parse_train(["--config", "quick", "--core", "lstm"]).core_kwargs == {}
+
+    def test_underscores_and_dashes_are_the_same(self) -> None:
+        assert parse_train(["--n_envs", "3"]) == parse_train(["--n-envs=3"])
+
+    def test_switches_have_an_off_form(self) -> None:
+        assert not parse_train(["--no-normalize-advantage"]).normalize_advantage
+
+    def test_negative_numbers_are_values_and_not_options(self) -> None:
+        assert given_options(["--seed", "-3", "--ent-coef", "-1e-3"], TrainConfig) == {
+            "seed": "-3",
+            "ent_coef": "-1e-3",
+        }
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", ["train", "evaluate", "record", "configs"])
+    def test_every_option_is_explained(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        kinds = {"train": TrainConfig, "evaluate": EvaluateConfig, "record": RecordConfig, "configs": ConfigsConfig}
+        assert main([command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        for entry in fields(kinds[command]):
+            assert entry.name.replace("_", "-") in shown.lower()
+        assert "(required)" not in shown or "Folder of the run" in shown
+
+    def test_without_a_command_the_commands_are_listed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([]) == 0
+        shown = capsys.readouterr().out
+        assert all(f"\n  {command} " in shown for command in ("train", "evaluate", "record", "configs"))
+
+    def test_help_and_presets_need_neither_torch_nor_the_rest(self) -> None:
+        heavy = "{'torch', 'wandb', 'stable_baselines3', 'gymnasium', 'ale_py'}"
+        code = "import sys; from rims_rl.cli import main; main(['configs']); main(['train', '--help']); "
+        code += f"sys.exit(len({heavy} & set(sys.modules)))"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+    def test_the_module_runs_as_the_command_does(self) -> None:
+        done = run("--version")
+        assert (done.returncode, done.stdout.split()[0]) == (0, "rims-rl")
+
+
+class TestConfigs:
+    def test_the_presets_are_listed_with_their_descriptions(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["configs"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.startswith("quick ") and "few minutes" in line for line in lines)
+
+    def test_a_preset_is_printed_resolved(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["configs", "quick"]) == 0
+        assert "total_timesteps: 20480\n" in capsys.readouterr().out
+
+    def test_a_reader_that_stops_early_gets_no_traceback(self) -> None:
+        command = f"{sys.executable} -m rims_rl train --help | head -1"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+@pytest.mark.usefixtures("empty_folder")
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+            (["train", "--n-env", "3"], "unknown option '--n-env'; did you mean '--n-envs'"),
+            (["train", "-x"], "unknown option '-x'"),
+            (["train", "--config", "qick"], "unknown preset 'qick'; did you mean 'quick'?"),
+            (["train", "--env", "pongg"], "did you mean 'pong'"),
+            (["train", "--env", "ALE/Pongg-v5"], "did you mean 'pong'"),
+            (["train", "--core", "rimm"], "unknown core 'rimm'; did you mean 'rim'?"),
+            (["train", "--core-kwargs", "num_unit:3"], "did you mean 'num_units'"),
+            (["train", "--encoder", "natur"], "unknown encoder 'natur'; did you mean 'nature'"),
+            (["train", "--protocol", "atari"], "invalid choice 'atari'"),
+            (["train", "--n-envs", "many"], "'many' is not a whole number"),
+            (["train", "-n"], "Missing value"),
+            (["train", "leftover"], "leftover"),
+            (["train", "--core-kwargs", "active_units:7"], "active_units=7 is more than num_units=6"),
+            (["train", "--batch-size", "100"], "batch_size=100"),
+            (["train", "--batch-size", "384"], "batch_size=384 does not divide n_envs x n_steps = 8 x 128"),
+            (["train", "--bptt-length", "100"], "bptt_length=100 does not divide n_steps=128"),
+            (["train", "--n-envs", "0"], "n_envs must be at least 1, got 0"),
+            (["train", "--learning-rate", "cos_1"], "learning_rate must be a number or lin_<number>"),
+            (["train", "--gamma", "1.5"], "gamma must lie in [0, 1], got 1.5"),
+            (["train", "--seed", "-3"], "seed must be at least 0, got -3"),
+            (["train", "--device", "cud"], "device 'cud' cannot be used"),
+            (["train", "--env", "CartPole-v1", "--env-kwargs", "gravity_:3"], "gravity_"),
+            (["train", "--resume", "nowhere"], "no run folder at nowhere"),
+            (["evaluate", "nowhere"], "no run folder at nowhere"),
+            (["evaluate", "nowhere", "--episods", "3"], "did you mean '--episodes'"),
+            (["evaluate"], "RUN"),
+            (["record", "nowhere"], "no run folder at nowhere"),
+            (["configs", "quik"], "did you mean 'quick'"),
+        ],
+    )
+    def test_it_is_one_line_and_exit_code_2(
+        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(arguments) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.startswith("rims-rl: ")
+        assert shown.err.count("\n") == 1
+        assert message in shown.err
+
+    def test_the_process_says_it_and_makes_nothing(self) -> None:
+        done = run("train", "--env", "pongg", "--output", "made", "--wandb", "offline")
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("rims-rl: unknown environment 'pongg'; did you mean 'pong'")
+
+
+class TestResumeOptions:
+    @pytest.fixture
+    def run_folder(self, tmp_path: Path) -> Path:
+        folder = RunFolder(tmp_path / "run")
+        folder.create()
+        save_config(folder, TrainConfig(seed=41, n_steps=64, core_kwargs={"unit_size": 7}), ["rims-rl"])
+        return folder.path
+
+    def test_the_run_s_own_settings_hold(self, run_folder: Path) -> None:
+        config = parse_train(["--resume", str(run_folder), "-n", "9e9"])
+        assert (config.seed, config.n_steps, config.core_kwargs) == (41, 64, {"unit_size": 7})
+        assert (config.total_timesteps, config.resume) == (9_000_000_000, run_folder)
+
+    @pytest.mark.parametrize("option", ["--gamma=0.5", "--config=quick", "--output=there", "--no-normalize-advantage"])
+    def test_an_option_that_would_change_what_is_learned_is_refused(self, run_folder: Path, option: str) -> None:
+        with pytest.raises(ConfigError, match=r"a resumed run keeps its own --[a-z-]+; only these may be given"):
+            parse_train(["--resume", str(run_folder), option])
+
+    def test_a_folder_is_needed(self) -> None:
+        with pytest.raises(ConfigError, match="--resume needs the folder of a run"):
+            parse_train(["--resume"])
+
+
+class TestParse:
+    def test_unknown_options_are_found_for_every_command(self) -> None:
+        with pytest.raises(UnknownNameError, match="did you mean '--max-steps'"):
+            parse(RecordConfig, ["run", "--max-step", "3"], "record")
+
+    def test_a_positional_stays_a_positional(self) -> None:
+        config = parse(EvaluateConfig, ["runs/x", "--episodes", "7", "--protocol", "machado"], "evaluate")
+        assert (config.run, config.episodes, config.protocol) == (Path("runs/x"), 7, "machado")

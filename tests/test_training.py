@@ -1,0 +1,275 @@
+"""A run from the command line: its files, its stops, and going on as if it had never stopped."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from rims_rl import training
+from rims_rl.agents import RIMPPO
+from rims_rl.agents.tensor_files import read_tensors
+from rims_rl.cli import main
+from rims_rl.runs import RunFolder, locked
+from rims_rl.tracking import WandbRun
+
+SMALL = [
+    "--env", "cartpole-novel", "--core-kwargs", "num_units:3,active_units:2,unit_size:5", "--n-envs", "2",
+    "--n-steps", "16", "--batch-size", "16", "--n-epochs", "2", "--log-interval", "1", "--save-freq", "32",
+    "--wandb", "disabled", "--verbose", "0", "--device", "cpu",
+]  # fmt: skip
+UPDATE = 32
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that trains for some steps in tmp_path/NAME and returns the folder."""
+
+    def run(name: str, steps: int, *options: str, code: int = 0) -> Path:
+        assert main(["train", *SMALL, "-n", str(steps), "--output", str(tmp_path / name), *options]) == code
+        return tmp_path / name
+
+    return run
+
+
+class At(BaseCallback):
+    """Does something once a step is reached."""
+
+    def __init__(self, step: int, action: Callable[[], Any]) -> None:
+        super().__init__()
+        self.step, self.action = step, action
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.step:
+            self.action()
+        return True
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], Any]) -> None:
+    """Let the next run do something when it reaches a step."""
+    original = training._callbacks
+    monkeypatch.setattr(training, "_callbacks", lambda *given: [*original(*given), At(step, action)])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / "policy.safetensors")[0]
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def progress(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "progress.csv", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+class TestFiles:
+    def test_a_finished_run_holds_what_was_promised(self, small: Callable[..., Path]) -> None:
+        folder = small("run", 3 * UPDATE)
+        promised = {"config.yaml", "progress.csv", "checkpoints", "model.zip", "policy.safetensors", "policy.json"}
+        assert promised <= {path.name for path in folder.iterdir()}
+        steps = sorted(path.name for path in (folder / "checkpoints").glob("step_*"))
+        assert steps == [f"step_{step:09d}.safetensors" for step in (32, 64, 96)]
+        assert not [path for path in folder.rglob("*") if "unfinished" in path.name]
+
+    def test_progress_has_one_row_per_update_with_what_was_learned(self, small: Callable[..., Path]) -> None:
+        rows = progress(small("run", 3 * UPDATE))
+        assert [int(row["step"]) for row in rows] == [32, 64, 96]
+        assert float(rows[-1]["train/learning_rate"]) < float(rows[1]["train/learning_rate"])
+        assert 0 < float(rows[-1]["rims/active_unit_0"]) <= 1
+
+    def test_updates_after_the_last_table_are_logged_too(self, small: Callable[..., Path]) -> None:
+        rows = progress(small("run", 3 * UPDATE, "--log-interval", "2"))
+        assert [int(row["step"]) for row in rows] == [64, 96]
+
+    def test_model_zip_loads_in_sb3_with_its_falling_schedules(self, small: Callable[..., Path]) -> None:
+        model = RIMPPO.load(small("run", UPDATE, "--learning-rate", "lin_1e-2") / "model.zip")
+        assert model.lr_schedule(0.25) == pytest.approx(2.5e-3)
+        assert model.clip_range(0.5) == pytest.approx(0.05)
+        assert model.num_timesteps == UPDATE
+
+    def test_the_same_seed_gives_the_same_agent_and_another_one_another(self, small: Callable[..., Path]) -> None:
+        first, again = weights(small("a", 2 * UPDATE)), weights(small("b", 2 * UPDATE))
+        assert same(first, again)
+        assert not same(first, weights(small("c", 2 * UPDATE, "--seed", "1")))
+
+    def test_a_second_run_in_the_same_folder_is_refused(
+        self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = weights(small("run", UPDATE))
+        capsys.readouterr()
+        folder = small("run", UPDATE, "--seed", "5", code=2)
+        assert "already holds a run" in capsys.readouterr().err
+        assert same(weights(folder), before)
+
+    def test_a_disk_that_refuses_the_final_files_is_one_line_and_the_checkpoints_stay(
+        self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(training, "save_policy", refuse)
+        folder = small("run", UPDATE, code=2)
+        assert "the final files cannot be written: No space left on device" in capsys.readouterr().err
+        assert [path.name for path in (folder / "checkpoints").glob("step_*")] == ["step_000000032.safetensors"]
+
+
+class TestStopAndResume:
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_signal_saves_says_how_to_go_on_and_the_rest_is_as_if_it_had_not_come(
+        self,
+        small: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        number: signal.Signals,
+        code: int,
+    ) -> None:
+        whole = small("whole", 5 * UPDATE)
+        with monkeypatch.context() as patch:
+            interrupt(patch, 2 * UPDATE - 10, lambda: signal.raise_signal(number))
+            folder = small("stopped", 5 * UPDATE, code=code)
+        assert f"--resume {folder}" in capsys.readouterr().out
+        assert not same(weights(folder), weights(whole))
+        assert main(["train", "--resume", str(folder)]) == 0
+        assert same(weights(folder), weights(whole))
+        assert [row["step"] for row in progress(folder)] == [row["step"] for row in progress(whole)]
+
+    def test_a_crash_goes_on_from_the_newest_checkpoint(
+        self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        whole = small("whole", 4 * UPDATE)
+        with monkeypatch.context() as patch:
+            interrupt(patch, 3 * UPDATE + 2, lambda: [][0])
+            with pytest.raises(IndexError):
+                small("crashed", 4 * UPDATE)
+        assert main(["train", "--resume", str(tmp_path / "crashed")]) == 0
+        assert same(weights(tmp_path / "crashed"), weights(whole))
+
+    def test_a_damaged_newest_checkpoint_is_passed_over(self, small: Callable[..., Path]) -> None:
+        folder, longer = small("run", 3 * UPDATE), small("longer", 3 * UPDATE)
+        for name in ("run", "longer"):
+            newest = sorted((folder.parent / name / "checkpoints").glob("step_*"))[-1]
+            newest.write_bytes(newest.read_bytes()[:-100]) if name == "run" else newest.unlink()
+            assert main(["train", "--resume", str(folder.parent / name)]) == 0
+        assert same(weights(folder), weights(longer))
+
+    def test_a_finished_run_without_more_steps_is_one_line(
+        self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = small("run", UPDATE)
+        capsys.readouterr()
+        assert main(["train", "--resume", str(folder)]) == 2
+        assert "has done 32 of its 32 steps; train it further by a larger --total-timesteps" in capsys.readouterr().err
+
+    def test_a_finished_run_goes_on_to_a_larger_total(self, small: Callable[..., Path]) -> None:
+        folder = small("run", UPDATE)
+        assert main(["train", "--resume", str(folder), "-n", str(3 * UPDATE)]) == 0
+        assert [int(row["step"]) for row in progress(folder)] == [32, 64, 96]
+        assert RIMPPO.load(folder / "model.zip").num_timesteps == 3 * UPDATE
+
+    def test_an_environment_that_cannot_be_put_back_is_said(
+        self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = small("run", UPDATE, "--env", "CartPole-v1")
+        assert main(["train", "--resume", str(folder), "-n", str(2 * UPDATE)]) == 0
+        assert "approximately: environments begin new episodes" in capsys.readouterr().out.replace("\n", " ")
+
+    def test_a_run_in_use_is_refused(self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+        folder = small("run", UPDATE)
+        with locked(RunFolder(folder)):
+            assert main(["train", "--resume", str(folder), "-n", "999"]) == 2
+        assert "is in use" in capsys.readouterr().err
+
+    def test_a_run_without_checkpoints_is_one_line(
+        self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = small("run", UPDATE)
+        shutil.rmtree(folder / "checkpoints")
+        assert main(["train", "--resume", str(folder), "-n", "999"]) == 2
+        assert "holds no checkpoint" in capsys.readouterr().err
+
+    def test_the_same_wandb_run_goes_on(self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str | None] = []
+
+        def start(config: Any, folder: Any, run_id: str | None, extra: Any) -> WandbRun:
+            asked.append(run_id)
+            run = WandbRun()
+            run.id = "prime23"
+            return run
+
+        monkeypatch.setattr(training, "start_wandb", start)
+        folder = small("run", UPDATE)
+        main(["train", "--resume", str(folder), "-n", str(2 * UPDATE)])
+        assert asked == [None, "prime23"]
+
+
+class TestOnTheWay:
+    def test_evaluations_are_logged_and_the_last_one_is_kept(self, small: Callable[..., Path]) -> None:
+        folder = small("run", 3 * UPDATE, "--eval-freq", "32", "--eval-episodes", "3")
+        assert all(float(row["eval/mean_reward"]) > 0 for row in progress(folder)[1:])
+        result = json.loads((folder / "evaluation.json").read_text())
+        assert (result["episodes"], result["trained_steps"], len(result["games"])) == (3, 96, 3)
+
+    def test_evaluations_and_videos_do_not_change_what_is_learned(self, small: Callable[..., Path]) -> None:
+        plain = weights(small("plain", 3 * UPDATE))
+        watched = small("watched", 3 * UPDATE, "--eval-freq", "32", "--eval-episodes", "2", "--video-freq", "64")
+        assert same(weights(watched), plain)
+        assert [path.name for path in (watched / "videos").iterdir()] == ["step_000000064.mp4"]
+
+    def test_the_table_and_the_closing_line_are_shown(
+        self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = small("run", UPDATE, "--verbose", "1")
+        shown = capsys.readouterr().out
+        assert "step 32" in shown
+        assert "done: 32 steps, " in shown
+        assert f"rims-rl evaluate {folder}" in shown
+
+
+class TestAfterwards:
+    def test_every_kept_agent_can_be_evaluated(self, small: Callable[..., Path]) -> None:
+        folder = small("run", 3 * UPDATE)
+        for which, step in (("final", 96), ("newest", 96), ("64", 64), ("32", 32)):
+            assert main(["evaluate", str(folder), "--episodes", "3", "--checkpoint", which]) == 0
+            assert json.loads((folder / "evaluation.json").read_text())["trained_steps"] == step
+
+    def test_the_same_evaluation_gives_the_same_scores(self, small: Callable[..., Path], tmp_path: Path) -> None:
+        folder, found = small("run", UPDATE), []
+        for name in ("a.json", "b.json"):
+            assert main(["evaluate", str(folder), "--episodes", "5", "--json", str(tmp_path / name)]) == 0
+            found.append(json.loads((tmp_path / name).read_text())["games"])
+        assert found[0] == found[1]
+
+    def test_a_checkpoint_that_is_not_there_gets_the_list_of_those_that_are(
+        self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = small("run", 2 * UPDATE)
+        assert main(["evaluate", str(folder), "--checkpoint", "99"]) == 2
+        assert "has no checkpoint '99'; choose final" in capsys.readouterr().err
+
+    def test_an_unfinished_run_is_evaluated_at_its_newest_checkpoint(
+        self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        interrupt(monkeypatch, 2 * UPDATE + 2, lambda: [][0])
+        with pytest.raises(IndexError):
+            small("crashed", 4 * UPDATE)
+        assert main(["evaluate", str(tmp_path / "crashed"), "--episodes", "2"]) == 0
+        assert json.loads((tmp_path / "crashed" / "evaluation.json").read_text())["checkpoint"] == "step_000000064"
+
+    def test_an_episode_is_recorded(self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+        folder = small("run", UPDATE)
+        still = folder / "still.png"
+        assert main(["record", str(folder), "--frame", str(still), "--seed", "3", "--max-steps", "20"]) == 0
+        assert (folder / "videos" / "final_3.mp4").stat().st_size > 1000
+        assert still.exists()
+        assert "final_3.mp4" in capsys.readouterr().out
