@@ -1,0 +1,109 @@
+"""The door to Atari: `make_atari_env` checks every argument, then builds the environments by one of two routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import VecEnv
+
+from rims_rl.envs.gym_route import AtariGymEnv, check_variant, load_emulator
+from rims_rl.envs.protocols import ROUTES, AtariSettings, check_count
+from rims_rl.envs.vec_envs import AtariDummyVecEnv, AtariSubprocVecEnv
+from rims_rl.envs.vector_route import AtariVecEnv
+from rims_rl.errors import ConfigError, UnknownNameError
+
+
+def make_atari_env(
+    game: str,
+    n_envs: int = 8,
+    seed: int | None = 0,
+    protocol: str = "nature",
+    route: str = "vector",
+    frame_stack: int = 4,
+    *,
+    training: bool = True,
+    mode: int | None = None,
+    difficulty: int | None = None,
+    terminal_on_life_loss: bool | None = None,
+    clip_rewards: bool | None = None,
+    max_frames: int = 108_000,
+    noop_max: int = 30,
+    distractor: object = None,
+    subprocess: bool = False,
+) -> VecEnv:
+    """Return `n_envs` copies of an Atari game as one SB3 `VecEnv` of observations (frame_stack, 84, 84) uint8.
+
+    Args:
+        game: any game that ale-py ships for one player, in any spelling (pong, ALE/Pong-v5, PongNoFrameskip-v4).
+        n_envs: copies played side by side.
+        seed: copy i is seeded with seed + i at the first reset; None leaves the random streams unseeded.
+        protocol: "nature" (no sticky actions, a lost life ends the return in training, minimal actions) or "machado"
+            (sticky 0.25, no life signal, all 18 actions).
+        route: "vector" (C++, fast) or "gym" (one Python environment per copy: modes, raw frames, exact snapshots).
+        frame_stack: frames per observation, the newest last.
+        training: True: the protocol's life signal, rewards reduced to their sign. False: full games, raw rewards.
+        mode: ALE game mode, on route "gym" only.
+        difficulty: ALE difficulty switch, on route "gym" only.
+        terminal_on_life_loss: overrides whether a lost life is reported as done.
+        clip_rewards: overrides whether rewards are reduced to their sign.
+        max_frames: emulated frames after which a game is truncated.
+        noop_max: a game starts after 0 to noop_max - 1 frames without input, FIRE included where it is pressed.
+        distractor: must be None in this version.
+        subprocess: on route "gym", run each copy in a process of its own.
+
+    Raises:
+        ConfigError: one line on the first argument that cannot work, before any environment is built;
+            UnknownNameError, with the nearest names, for an unknown game, protocol or route.
+    """
+    settings = AtariSettings(
+        game, protocol, frame_stack, training, terminal_on_life_loss, clip_rewards, max_frames, noop_max
+    )
+    _check_rest(route, n_envs, seed, distractor)
+    variant = {"mode": mode, "difficulty": difficulty}
+    if route == "vector":
+        _refuse_on_vector(variant, subprocess)
+        env: VecEnv = AtariVecEnv(settings, n_envs)
+    else:
+        env = _make_gym_route(settings, n_envs, variant, subprocess)
+    if seed is not None:
+        env.seed(seed)
+    return env
+
+
+def _check_rest(route: str, n_envs: int, seed: int | None, distractor: object) -> None:
+    """Raise ConfigError for arguments that `AtariSettings` doesn't know."""
+    if route not in ROUTES:
+        raise UnknownNameError("route", route, ROUTES)
+    check_count("n_envs", n_envs, 1)
+    if seed is not None:
+        check_count("seed", seed, 0)
+    if distractor is not None:
+        raise ConfigError(f"distractor must be None, got {distractor!r}: distractors are not available in this version")
+
+
+def _refuse_on_vector(variant: dict[str, int | None], subprocess: bool) -> None:
+    """Raise ConfigError for what only the gym route can do."""
+    asked = [name for name, value in variant.items() if value is not None] + ["subprocess"] * subprocess
+    if asked:
+        raise ConfigError(f"{' and '.join(asked)}: not available on route 'vector', use route='gym'")
+
+
+def _make_gym_route(
+    settings: AtariSettings, n_envs: int, variant: dict[str, int | None], subprocess: bool
+) -> AtariDummyVecEnv | AtariSubprocVecEnv:
+    """Build the copies of the gym route; the variant is checked here, since a worker process could only die of it."""
+    if any(value is not None for value in variant.values()):
+        check_variant(load_emulator(settings.game), settings.game, variant["mode"], variant["difficulty"])
+    make: Callable[[], AtariGymEnv] = partial(
+        AtariGymEnv, **_plain(settings), mode=variant["mode"], difficulty=variant["difficulty"]
+    )
+    makers: list[Callable[[], gym.Env[Any, Any]]] = [make] * n_envs
+    return AtariSubprocVecEnv(makers) if subprocess else AtariDummyVecEnv(makers)
+
+
+def _plain(settings: AtariSettings) -> dict[str, Any]:
+    """Return the settings as `AtariGymEnv`'s keyword arguments."""
+    return {name: value for name, value in vars(settings).items() if name != "rules"}

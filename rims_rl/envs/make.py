@@ -1,0 +1,107 @@
+"""One door for every environment: an Atari game in any spelling, an id of Gymnasium's, or an alias of ours."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from rims_rl.envs.atari import make_atari_env
+from rims_rl.envs.games import game_names, is_atari
+from rims_rl.envs.monitor import monitored
+from rims_rl.envs.protocols import check_count
+from rims_rl.envs.registration import CARTPOLE_NOVEL
+from rims_rl.errors import ConfigError, UnknownNameError, nearest_names
+
+ALIASES = {"cartpole-novel": CARTPOLE_NOVEL}
+_MAKE_KEYWORDS = ("max_episode_steps", "disable_env_checker")
+
+
+def make_env(
+    name: str,
+    n_envs: int = 8,
+    seed: int | None = 0,
+    *,
+    protocol: str = "nature",
+    route: str = "vector",
+    frame_stack: int = 4,
+    training: bool = True,
+    **env_kwargs: Any,
+) -> VecEnv:
+    """Return `n_envs` copies of an environment as one SB3 `VecEnv`.
+
+    An Atari game goes to `make_atari_env`. Any other name is a Gymnasium id: copies wrapped in SB3's Monitor, in a
+    `DummyVecEnv`. There `protocol`, `route`, `frame_stack` and `training` mean nothing, `env_kwargs` go to the
+    environment, and infos hold the environment's own keys, "TimeLimit.truncated" in every step and, where done,
+    "terminal_observation" and Monitor's "episode" {"r", "l", "t"}; there is no "lives" and no "life_lost".
+
+    Raises:
+        UnknownNameError: for a name that is neither, with the nearest names.
+        ConfigError: one line for env_kwargs that the environment does not take, and for counts below one.
+    """
+    if is_atari(name):
+        _check_kwargs(name, env_kwargs, _parameters(make_atari_env, keyword_only=True))
+        return make_atari_env(name, n_envs, seed, protocol, route, frame_stack, training=training, **env_kwargs)
+    check_count("n_envs", n_envs, 1)
+    if seed is not None:
+        check_count("seed", seed, 0)
+    spec = _find_spec(name)
+    _check_kwargs(name, env_kwargs, _accepted_by(spec))
+    env = DummyVecEnv([lambda: _make_one(spec, env_kwargs)] * n_envs)
+    if seed is not None:
+        env.seed(seed)
+        for index, space in enumerate(env.get_attr("action_space")):
+            space.seed(seed + index)
+    return env
+
+
+def _find_spec(name: str) -> EnvSpec:
+    """Return the registered spec that `name` means, or raise UnknownNameError."""
+    try:
+        return gym.spec(ALIASES.get(name.lower(), name))
+    except (gym.error.Error, ModuleNotFoundError):
+        ours = [*ALIASES, *game_names()]
+        theirs = [known for known in gym.registry if not is_atari(known)]
+        raise UnknownNameError("environment", name, ours + theirs) from None
+
+
+def _make_one(spec: EnvSpec, env_kwargs: dict[str, Any]) -> Monitor:
+    """Build one monitored copy; whatever its constructor refuses becomes one line."""
+    try:
+        return monitored(gym.make(spec, **env_kwargs))
+    except (TypeError, ValueError, ImportError, gym.error.Error) as problem:
+        with_what = f" with {env_kwargs}" if env_kwargs else ""
+        reason = " ".join(str(problem).split())
+        raise ConfigError(f"{spec.id} can't be made{with_what}: {reason}") from problem
+
+
+def _accepted_by(spec: EnvSpec) -> list[str] | None:
+    """Return the keywords that the environment and `gymnasium.make` take, or None when it takes any."""
+    if spec.entry_point is None:
+        return None
+    try:
+        creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+    except (ImportError, AttributeError, gym.error.Error):
+        return None  # making it will say what is missing
+    own = _parameters(creator)
+    return None if own is None else [*own, *_MAKE_KEYWORDS]
+
+
+def _parameters(function: Callable[..., Any], *, keyword_only: bool = False) -> list[str] | None:
+    """Return the names of the parameters that can be given by keyword, or None when any can."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [item.name for item in parameters if not keyword_only or item.kind == item.KEYWORD_ONLY]
+
+
+def _check_kwargs(name: str, env_kwargs: dict[str, Any], known: list[str] | None) -> None:
+    """Raise ConfigError for a keyword that is not among the known ones; None means that any is."""
+    for key in env_kwargs:
+        if known is not None and key not in known:
+            raise ConfigError(f"{name} takes no environment setting {key!r}; {nearest_names(key, known)}")

@@ -1,0 +1,60 @@
+"""From raw Atari frames to observations, step for step as ale-py's C++ vector environment does it.
+
+Grey through the console's palette, maximum of the last two frames (sprites flicker), area-averaging to 84x84, a stack
+that starts filled with zeros. Axis legend: H, W the raw screen (210 x 160 in most games), S the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from ale_py import ALEInterface
+from numpy.typing import NDArray
+
+from rims_rl.envs.protocols import SCREEN_SIZE
+
+FrameHook = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+# Stella's palette weights; rounding their sum gives its grey levels exactly.
+_LUMINANCE = np.array([[0.2989, 0.5870, 0.1140]])
+
+
+class Screen:
+    """The last two raw frames in grey and the stack of observations made from them."""
+
+    def __init__(self, shape: tuple[int, ...], frame_stack: int) -> None:
+        self.newest: NDArray[np.uint8] = np.zeros(shape, np.uint8)  # (H, W)
+        self.previous: NDArray[np.uint8] = np.zeros(shape, np.uint8)  # (H, W)
+        self.stack: NDArray[np.uint8] = np.zeros((frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)  # (S, 84, 84)
+
+    def clear(self) -> None:
+        """Forget everything: a new game starts from a stack of zeros."""
+        self.previous[:] = 0
+        self.stack[:] = 0
+
+    def push(self) -> None:
+        """Put the maximum of the two frames, resized, at the end of the stack."""
+        # In place, as in C++: a game that ends within a step shows this maximum once more instead of its last frames.
+        np.maximum(self.newest, self.previous, out=self.newest)
+        self.stack[:-1] = self.stack[1:]
+        cv2.resize(self.newest, (SCREEN_SIZE, SCREEN_SIZE), dst=self.stack[-1], interpolation=cv2.INTER_AREA)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return copies of the frames (H, W) and the stack (S, 84, 84)."""
+        return {"newest": self.newest.copy(), "previous": self.previous.copy(), "stack": self.stack.copy()}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Put back what `snapshot()` returned."""
+        for name in ("newest", "previous", "stack"):
+            getattr(self, name)[...] = snapshot[name]
+
+
+def capture(ale: ALEInterface, hook: FrameHook | None, target: NDArray[np.uint8]) -> None:
+    """Write the present screen in grey into `target` (H, W); a `hook` alters its RGB form (H, W, 3) before that."""
+    if hook is None:
+        ale.getScreenGrayscale(target)
+    else:
+        target[:] = cv2.transform(hook(ale.getScreenRGB()), _LUMINANCE)
