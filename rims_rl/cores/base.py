@@ -71,6 +71,8 @@ class RecurrentCore(nn.Module, ABC):
         if inputs.dim() not in ranks or inputs.shape[-1] != self.input_size:
             slots = " or (T, B, N, I)" if self.accepts_slots else ""
             raise ConfigError(f"inputs must be (T, B, I){slots} with I={self.input_size}, got {tuple(inputs.shape)}")
+        if 0 in inputs.shape:
+            raise ConfigError(f"inputs must have at least one step, sequence and slot, got {tuple(inputs.shape)}")
         batch = inputs.shape[1]
         if state.shape != (batch, self.state_size):
             raise ConfigError(f"state must be (B, F) = {(batch, self.state_size)}, got {tuple(state.shape)}")
@@ -78,6 +80,19 @@ class RecurrentCore(nn.Module, ABC):
             raise ConfigError(
                 f"episode_starts must be (T, B) = {tuple(inputs.shape[:2])}, got {tuple(episode_starts.shape)}"
             )
+        self._check_types(inputs, state)
+
+    def _check_types(self, inputs: Tensor, state: Tensor) -> None:
+        """Raise ConfigError when inputs or state are not of the weights' type and device (autocast converts inputs)."""
+        weight = next(self.parameters())
+        converts = torch.is_autocast_enabled(weight.device.type)
+        for name, tensor in (("inputs", inputs), ("state", state)):
+            fits = tensor.dtype == weight.dtype or (converts and tensor.is_floating_point())
+            if not fits or tensor.device != weight.device:
+                raise ConfigError(
+                    f"{name} must be {weight.dtype} on {weight.device} as the core's weights are, "
+                    f"got {tensor.dtype} on {tensor.device}"
+                )
 
 
 def require_at_least_one(**sizes: int) -> None:

@@ -51,7 +51,7 @@ def make_core(name: str | type[RecurrentCore], input_size: int, **config: Any) -
     if cls.config_class is None:
         core: RecurrentCore = build(input_size, **config)
     else:
-        core = build(input_size, core_config(cls, config))
+        core = build(input_size, core_config(name, config))
     return core
 
 

@@ -127,9 +127,7 @@ class RIM(RecurrentCore):
 
     def forward(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run over a sequence: inputs (T, B, I) or (T, B, N, I), state (B, F) -> outputs (T, B, K*S), state (B, F)."""
-        if self._compiled_loop_fits(inputs):
-            return self._run_compiled(inputs, state, episode_starts)
-        return self._run(inputs, state, episode_starts, None)
+        return self._in_full_precision(inputs, state, episode_starts, None)
 
     def diagnose(
         self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None
@@ -141,7 +139,7 @@ class RIM(RecurrentCore):
             (T, B, K, N) and, with communication, `communication` (T, B, K, K), whose row is the reading unit.
         """
         traces: list[StepTrace] = []
-        outputs, state = self._run(inputs, state, episode_starts, traces)
+        outputs, state = self._in_full_precision(inputs, state, episode_starts, traces)
         found = {
             "active": torch.stack([trace.active.t() for trace in traces]),
             "null_attention": torch.stack([trace.null_attention.t() for trace in traces]),
@@ -150,6 +148,26 @@ class RIM(RecurrentCore):
         if self.config.communication:
             found["communication"] = torch.stack([trace.communication.mean(1) for trace in traces])
         return outputs, state, {name: tensor.detach() for name, tensor in found.items()}
+
+    def _in_full_precision(
+        self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None, traces: list[StepTrace] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Check the arguments and run in the weights' own precision: rounding to bfloat16 at every step adds up."""
+        self.check_shapes(inputs, state, episode_starts)
+        device = inputs.device.type
+        if not torch.is_autocast_enabled(device):
+            return self._dispatch(inputs, state, episode_starts, traces)
+        with torch.autocast(device, enabled=False):
+            dtype = self.value.dtype
+            return self._dispatch(inputs.to(dtype), state.to(dtype), episode_starts, traces)
+
+    def _dispatch(
+        self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None, traces: list[StepTrace] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Take the loop in C where it serves, else the one in PyTorch, which alone can trace."""
+        if traces is None and self._compiled_loop_fits(inputs):
+            return self._run_compiled(inputs, state, episode_starts)
+        return self._run(inputs, state, episode_starts, traces)
 
     def _compiled_loop_fits(self, inputs: Tensor) -> bool:
         """Whether the loop in C serves this call: on a processor, one slot, the paper's RIM with either cell."""
@@ -161,13 +179,11 @@ class RIM(RecurrentCore):
             and one_slot
             and not config.gated_communication
             and inputs.device.type == "cpu"
-            and inputs.numel() > 0
             and native.available(inputs.dtype)
         )
 
     def _run_compiled(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None) -> tuple[Tensor, Tensor]:
         """Do what `_run` does by the loop in C."""
-        self.check_shapes(inputs, state, episode_starts)
         keys, values = self._project(inputs if inputs.dim() == 3 else inputs.squeeze(2))
         assert keys is not None
         h, c = self.unpack(state)
@@ -195,7 +211,6 @@ class RIM(RecurrentCore):
     def _run(
         self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None, traces: list[StepTrace] | None
     ) -> tuple[Tensor, Tensor]:
-        self.check_shapes(inputs, state, episode_starts)
         h, c = self.unpack(state)
         h, c = h.transpose(0, 1), None if c is None else c.transpose(0, 1)
         resets = steps_with_resets(episode_starts, inputs.shape[0])

@@ -1,0 +1,205 @@
+"""`make_atari_env` on both routes: seeds, protocols, evaluation, bad arguments."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecTransposeImage
+
+from rims_rl.envs import atari, make_atari_env
+from rims_rl.errors import ConfigError, UnknownNameError
+from tests.envs.single_game import SingleGame, losing_breakout_actions
+
+ROUTES = ["vector", "gym"]
+
+
+def _frames(env, length=13, same=False):
+    """Return every observation of a rollout (length + 1, n, stack, 84, 84); `same`: every copy acts alike."""
+    actions = np.random.default_rng(17).integers(env.action_space.n, size=(length, 1 if same else env.num_envs))
+    actions = np.broadcast_to(actions, (length, env.num_envs))
+    return np.stack([env.reset(), *(env.step(action)[0] for action in actions)])
+
+
+class LosingPlayer:
+    """A model for `evaluate_policy` that serves every fifth step and never moves."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        step = 0 if state is None else state
+        return np.full(len(observation), 1 if step % 5 == 0 else 0), step + 1
+
+
+@pytest.mark.parametrize("route", ROUTES)
+class TestSeeds:
+    @pytest.mark.parametrize("protocol", ["nature", "machado"])
+    def test_the_same_seed_gives_the_same_frames(self, route, protocol):
+        one, other = (make_atari_env("pong", 1, seed=5, route=route, protocol=protocol) for _ in range(2))
+        np.testing.assert_array_equal(_frames(one), _frames(other))
+
+    def test_copy_i_is_seeded_with_seed_plus_i(self, route):
+        shifted, env = (make_atari_env("breakout", 2, seed=s, route=route) for s in (8, 7))
+        np.testing.assert_array_equal(_frames(shifted, same=True)[:, 0], _frames(env, same=True)[:, 1])
+
+    def test_copies_and_seeds_differ(self, route):
+        first, other = (_frames(make_atari_env("breakout", 2, seed=s, route=route), same=True)[-1] for s in (7, 50))
+        assert not np.array_equal(first[0], first[1])
+        assert not np.array_equal(first, other)
+
+    def test_a_second_reset_goes_on_with_the_random_stream(self, route):
+        env = make_atari_env("breakout", 2, seed=7, route=route)
+        assert not np.array_equal(_frames(env, same=True)[-1], _frames(env, same=True)[-1])
+
+    def test_seeding_again_repeats_the_stream(self, route):
+        env = make_atari_env("pong", 1, seed=5, route=route, protocol="machado")
+        first = _frames(env)
+        env.seed(5)
+        np.testing.assert_array_equal(_frames(env), first)
+
+    def test_the_largest_seed_that_stable_baselines_draws_is_taken(self, route):
+        assert make_atari_env("pong", 1, seed=2**32 - 1, route=route).reset().shape == (1, 4, 84, 84)
+
+    def test_no_seed_is_allowed(self, route):
+        assert make_atari_env("pong", 1, seed=None, route=route).reset().shape == (1, 4, 84, 84)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+class TestProtocols:
+    def test_nature_without_a_random_start_does_not_depend_on_the_seed(self, route):
+        one, other = (make_atari_env("pong", 1, seed=seed, route=route, noop_max=1) for seed in (5, 50))
+        np.testing.assert_array_equal(_frames(one), _frames(other))
+
+    def test_machado_has_all_actions_and_sticks(self, route):
+        one, other = (
+            make_atari_env("pong", 1, seed=seed, route=route, noop_max=1, protocol="machado") for seed in (5, 50)
+        )
+        assert one.action_space.n == 18
+        assert not np.array_equal(_frames(one, 31), _frames(other, 31))
+
+    def test_machado_gives_no_life_signal_in_training(self, route):
+        env = make_atari_env("breakout", 1, seed=5, route=route, protocol="machado")
+        env.reset()
+        lives, dones = [], []
+        for action in losing_breakout_actions(100):
+            _, _, done, (info,) = env.step(np.array([action]))
+            lives.append(info["lives"])
+            dones.append(done[0])
+        assert min(lives) < 5
+        assert not any(dones)
+
+    def test_a_score_is_raw_while_rewards_are_signs(self, route):
+        env = make_atari_env("ms_pacman", 1, route=route, noop_max=1, max_frames=400)
+        single = SingleGame("ms_pacman")
+        env.reset(), single.reset()
+        raw = [single.step(3)[1] for _ in range(100)]
+        rewards, infos = zip(
+            *((step[1][0], step[3][0]) for step in (env.step(np.array([3])) for _ in raw)), strict=True
+        )
+        assert list(rewards) == np.sign(raw).tolist()
+        assert infos[-1]["episode"]["r"] == sum(raw) > sum(rewards) > 0
+
+    def test_rewards_are_raw_in_evaluation(self, route):
+        env = make_atari_env("ms_pacman", 1, route=route, noop_max=1, max_frames=400, training=False)
+        env.reset()
+        steps = [env.step(np.array([3])) for _ in range(100)]
+        assert steps[-1][3][0]["episode"]["r"] == sum(step[1][0] for step in steps) > 50
+        assert steps[-1][1].dtype == np.float32
+
+
+@pytest.mark.parametrize("route", ROUTES)
+class TestWithStableBaselines:
+    def test_evaluate_policy_counts_full_games_although_lives_are_done(self, route):
+        single = SingleGame("breakout")
+        single.reset()
+        for length, action in enumerate(losing_breakout_actions(300), start=1):  # noqa: B007 - compared below
+            if single.step(action)[2]:
+                break
+        env = make_atari_env("breakout", 1, route=route, noop_max=1, training=True)
+        scores, lengths = evaluate_policy(LosingPlayer(), env, n_eval_episodes=1, return_episode_rewards=True)
+        assert (scores, lengths) == ([0.0], [length])
+
+    def test_it_counts_as_monitored(self, route):
+        env = make_atari_env("pong", 2, route=route)
+        assert env.env_is_wrapped(Monitor) == [True, True]
+        assert env.env_is_wrapped(VecTransposeImage) == [False, False]
+
+    def test_the_route_and_the_protocol_can_be_asked_for(self, route):
+        env = make_atari_env("pong", 2, route=route, protocol="machado")
+        assert env.get_attr("route") == [route, route]
+        assert env.get_attr("protocol") == ["machado", "machado"]
+
+
+class TestTheGymRoute:
+    def test_snapshots_go_through_the_vec_env(self):
+        env, fresh = (make_atari_env("pong", 2, seed=s, route="gym", protocol="machado") for s in (5, 50))
+        assert env.has_attr("snapshot")
+        _frames(env)
+        fresh.reset()
+        for index, snapshot in enumerate(env.env_method("snapshot")):
+            fresh.env_method("restore", snapshot, indices=[index])
+        for action in np.random.default_rng(19).integers(18, size=(29, 2)):
+            (seen, *rest), (other_seen, *other_rest) = env.step(action), fresh.step(action)
+            np.testing.assert_array_equal(seen, other_seen)
+            np.testing.assert_array_equal(rest[:2], other_rest[:2])
+
+    def test_lives_belong_to_the_returned_observation(self):
+        env = make_atari_env("breakout", 1, route="gym", noop_max=1)
+        env.reset()
+        infos = [env.step(np.array([action]))[3][0] for action in losing_breakout_actions(200)]
+        assert next(info["lives"] for info in infos if "episode" in info) == 5
+
+    @pytest.mark.slow
+    def test_subprocesses_play_the_same_game_with_the_same_doors(self):
+        here = make_atari_env("breakout", 2, seed=5, route="gym", protocol="machado")
+        there = make_atari_env("breakout", 2, seed=5, route="gym", protocol="machado", subprocess=True)
+        try:
+            assert (isinstance(here, DummyVecEnv), isinstance(there, SubprocVecEnv)) == (True, True)
+            np.testing.assert_array_equal(_frames(here), _frames(there))
+            assert there.env_is_wrapped(Monitor) == [True, True]
+            assert there.has_attr("snapshot")
+            for index, snapshot in enumerate(here.env_method("snapshot")):
+                there.env_method("restore", snapshot, indices=[index])
+            actions = np.array([2, 3])
+            np.testing.assert_array_equal(here.step(actions)[0], there.step(actions)[0])
+        finally:
+            there.close()
+
+
+class TestBadArguments:
+    @pytest.fixture(autouse=True)
+    def _no_emulator_is_built(self, monkeypatch):
+        def refuse(*args, **kwargs):
+            raise AssertionError("an environment was built before the arguments were checked")
+
+        for name in ("AtariVecEnv", "AtariDummyVecEnv", "AtariSubprocVecEnv"):
+            monkeypatch.setattr(atari, name, refuse)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"n_envs": 0}, "n_envs must be a whole number of at least 1, got 0"),
+            ({"frame_stack": 0}, "frame_stack must be a whole number of at least 1, got 0"),
+            ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+            ({"noop_max": -1}, "noop_max must be a whole number of at least 0, got -1"),
+            ({"max_frames": 0}, "max_frames must be a whole number of at least 1, got 0"),
+            ({"protocol": "natur"}, "unknown protocol 'natur'; did you mean 'nature'?"),
+            ({"route": "vectro"}, "unknown route 'vectro'; did you mean 'vector'?"),
+            ({"game": "pnog"}, "unknown Atari game 'pnog'; did you mean 'pong'?"),
+            ({"mode": 1}, "mode: not available on route 'vector', use route='gym'"),
+            ({"difficulty": 0, "mode": 0}, "mode and difficulty: not available on route 'vector', use route='gym'"),
+            ({"subprocess": True}, "subprocess: not available on route 'vector', use route='gym'"),
+            ({"route": "gym", "mode": 7}, "pong has no mode 7; available: 0, 1"),
+            (
+                {"distractor": "noise"},
+                "distractor must be None, got 'noise': distractors are not available in this version",
+            ),
+        ],
+    )
+    def test_one_line_says_what_is_wrong(self, arguments, message):
+        with pytest.raises(ConfigError) as caught:
+            make_atari_env(**{"game": "pong", **arguments})
+        assert str(caught.value) == message
+
+    def test_unknown_names_have_their_own_error(self):
+        with pytest.raises(UnknownNameError):
+            make_atari_env("pong", route="gim")
