@@ -115,7 +115,7 @@ def resume(config: TrainConfig, command: list[str]) -> int:
 
 def _say_how_exact(config: TrainConfig, before: TrainConfig, path: Path, exact: bool) -> None:
     """Say where the run goes on, and what will not be as if it had never stopped."""
-    note = "exactly as if it had not stopped" if exact else "approximately: environments begin new episodes"
+    note = "exactly as if it had not stopped" if exact else "approximately: what the environments were doing is lost"
     _say(f"going on from {path.name}, {note}")
     if config.total_timesteps != before.total_timesteps:
         _say(f"the run now ends at {config.total_timesteps:,} steps, and so do its falling schedules")
@@ -130,7 +130,8 @@ def _run(session: Session, stack: ExitStack) -> int:
     _say(f"{folder.path}: {config.core} on {config.env}, {parameters:,} parameters, {model.device.type}")
     tracker = _start_tracking(session, {"parameters": parameters, "versions": versions()})
     stack.callback(tracker.finish)
-    callbacks = _callbacks(session, tracker, stack)
+    checkpoints = _checkpoints(session)
+    callbacks = [*_callbacks(session, tracker, stack), checkpoints]  # last, so that they hold what the others did
     model.set_logger(_logger(session, tracker))
     began = time.monotonic()
     with StopSignals(model) as signals:
@@ -139,7 +140,7 @@ def _run(session: Session, stack: ExitStack) -> int:
             remaining, CallbackList(callbacks), config.log_interval, reset_num_timesteps=session.resumed_at is None
         )
         _save_results(session)
-    _report(session, time.monotonic() - began, signals.exit_code)
+    _report(session, time.monotonic() - began, signals.exit_code, checkpoints.saved_at)
     if signals.exit_code is None:
         _send_results(session, tracker)
     return signals.exit_code or 0
@@ -165,7 +166,7 @@ def _logger(session: Session, tracker: WandbRun) -> Logger:
 
 
 def _callbacks(session: Session, tracker: WandbRun, stack: ExitStack) -> list[BaseCallback]:
-    """Return the run's callbacks; checkpoints come last, so that they hold what the others did before."""
+    """Return the run's callbacks but its checkpoints."""
     config, folder = session.config, session.folder
     callbacks: list[BaseCallback] = [ActivityCallback(config.log_interval)]
     if config.eval_freq:
@@ -178,8 +179,13 @@ def _callbacks(session: Session, tracker: WandbRun, stack: ExitStack) -> list[Ba
         progress = ProgressCallback(config.total_timesteps)
         stack.callback(progress.close)
         callbacks.append(progress)
-    store = CheckpointStore(folder.checkpoints, config.keep_checkpoints)
-    return [*callbacks, CheckpointCallback(store, config.save_freq, facts(session.model, config))]
+    return callbacks
+
+
+def _checkpoints(session: Session) -> CheckpointCallback:
+    config = session.config
+    store = CheckpointStore(session.folder.checkpoints, config.keep_checkpoints)
+    return CheckpointCallback(store, config.save_freq, facts(session.model, config))
 
 
 def _save_results(session: Session) -> None:
@@ -210,13 +216,16 @@ def _log_the_rest(session: Session) -> None:
         model.dump_logs(updates)
 
 
-def _report(session: Session, seconds: float, exit_code: int | None) -> None:
+def _report(session: Session, seconds: float, exit_code: int | None, saved_at: int | None) -> None:
     """Say what was done and how to go on, in one line."""
     path, steps = session.folder.path, session.model.num_timesteps
+    if saved_at != steps:
+        _say(f"the last checkpoint could not be written; the newest good one is of step {saved_at or 'none'}")
     if exit_code is None:
         _say(f"done: {steps:,} steps, {clock(seconds)}; see how it plays: rims-rl evaluate {path}")
     else:
-        _say(f"stopped and saved at {steps:,} steps; go on with: rims-rl train --resume {path}")
+        saved = "stopped and saved" if saved_at == steps else "stopped"
+        _say(f"{saved} at {steps:,} steps; go on with: rims-rl train --resume {path}")
 
 
 def _send_results(session: Session, tracker: WandbRun) -> None:

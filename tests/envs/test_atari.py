@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -160,6 +163,9 @@ class TestTheGymRoute:
             for index, snapshot in enumerate(here.env_method("snapshot")):
                 there.env_method("restore", snapshot, indices=[index])
             actions = np.array([2, 3])
+            np.testing.assert_array_equal(here.step(actions)[0], there.step(actions)[0])
+            for worker in there.processes:  # a terminal's Ctrl-C reaches them too
+                os.kill(worker.pid, signal.SIGINT)
             np.testing.assert_array_equal(here.step(actions)[0], there.step(actions)[0])
         finally:
             there.close()
