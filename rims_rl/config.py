@@ -250,6 +250,20 @@ class ConfigsConfig:
     """A preset's name, or the path of a YAML file; by default all presets are listed."""
 
 
+@dataclass(frozen=True)
+class BenchConfig:
+    """Measure the RIM core's speed against torch's LSTM and GRU, in turns, as ratios."""
+
+    what: Annotated[Positional[Literal["core"]], arg(metavar="[core]")] = "core"
+    """What is measured: core, the memory alone."""
+    repeats: int = 15
+    """Turns per comparison; the medians are reported."""
+    torch_threads: int = 0
+    """CPU threads for PyTorch and the RIM; 0 leaves PyTorch's default."""
+    json: OptionalPath = None
+    """Also write the result to this JSON file."""
+
+
 FIELD_NAMES: tuple[str, ...] = tuple(entry.name for entry in fields(TrainConfig))
 
 # What may differ between the parts of a resumed run: it changes how far and where the run goes, not what is learned.

@@ -49,7 +49,7 @@ class TestPrecedence:
 
     def test_pairs_are_added_to_the_preset_s(self) -> None:
         config = parse_train(["--config", "quick", "--core-kwargs", "unit_size:11"])
-        assert config.core_kwargs == {"num_units": 6, "active_units": 4, "unit_size": 11, "cell": "gru"}
+        assert config.core_kwargs == {"num_units": 6, "active_units": 4, "unit_size": 11, "cell": "lstm"}
 
     def test_another_core_does_not_inherit_the_preset_core_s_settings(self) -> None:
         config = parse_train(["--config", "quick", "--core", "lstm", "--core-kwargs", "hidden_size:23"])

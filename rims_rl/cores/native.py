@@ -15,6 +15,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ from torch.autograd.function import once_differentiable
 SOURCE = Path(__file__).with_name("native.c")
 _FLAGS = ("-O3", "-march=native", "-fPIC", "-shared", "-pthread")
 _REALS = {torch.float32: ("-DREAL=float", "-DREAL_IS_FLOAT"), torch.float64: ("-DREAL=double",)}
+_SWITCH = "RIMS_RL_NATIVE"
 _SIZES = ("T", "B", "K", "S", "G", "H", "D", "C", "P", "E", "active_units", "lstm", "bounded", "keep", "threads")
 _ARRAYS = (
     "keys", "values", "from_state", "bias", "bias_hn", "to_message", "from_message", "starts", "h0", "c0",
@@ -88,7 +91,21 @@ class Weights(NamedTuple):
 
 def available(dtype: torch.dtype) -> bool:
     """Whether the compiled loop can be used for tensors of this type."""
-    return dtype in _REALS and os.environ.get("RIMS_RL_NATIVE", "1") != "0" and _library(dtype) is not None
+    return dtype in _REALS and os.environ.get(_SWITCH, "1") != "0" and _library(dtype) is not None
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """Do without the compiled loop inside this context."""
+    before = os.environ.get(_SWITCH)
+    os.environ[_SWITCH] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SWITCH]
+        else:
+            os.environ[_SWITCH] = before
 
 
 @cache
