@@ -1,4 +1,4 @@
-"""The command line: `rims-rl train | evaluate | record | configs | bench`.
+"""The command line: `rims-rl train | evaluate | record | plot | configs | bench`.
 
 Bad input is one line on stderr and exit code 2, before anything is made. What a command needs is imported when it runs,
 so that `--help` and `configs` answer at once.
@@ -18,7 +18,16 @@ from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
-from rims_rl.config import FIELD_NAMES, RESUMABLE, BenchConfig, ConfigsConfig, EvaluateConfig, RecordConfig, TrainConfig
+from rims_rl.config import (
+    FIELD_NAMES,
+    RESUMABLE,
+    BenchConfig,
+    ConfigsConfig,
+    EvaluateConfig,
+    PlotConfig,
+    RecordConfig,
+    TrainConfig,
+)
 from rims_rl.errors import ConfigError, RimsError, UnknownNameError
 
 Config = TypeVar("Config")
@@ -33,6 +42,7 @@ commands:
   evaluate   play games, report scores  rims-rl evaluate RUN --episodes 30
   record     film an episode            rims-rl record RUN
   configs    list the presets           rims-rl configs
+  plot       draw learning curves       rims-rl plot RUN RUN --output curves.png
   bench      measure speed, as ratios   rims-rl bench core
 
 `rims-rl COMMAND --help` explains every option of a command; `rims-rl --version` prints the version.
@@ -107,6 +117,14 @@ def _configs(arguments: list[str]) -> int:
     return 0
 
 
+def _plot(arguments: list[str]) -> int:
+    config = parse(PlotConfig, arguments, "plot")
+    from rims_rl.results import plot_runs
+
+    plot_runs(config)
+    return 0
+
+
 def _bench(arguments: list[str]) -> int:
     config = parse(BenchConfig, arguments, "bench")
     from rims_rl.bench import run_bench
@@ -116,7 +134,8 @@ def _bench(arguments: list[str]) -> int:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train, "evaluate": _evaluate, "record": _record, "configs": _configs, "bench": _bench
+    "train": _train, "evaluate": _evaluate, "record": _record, "configs": _configs, "plot": _plot,
+    "bench": _bench,
 }  # fmt: skip
 
 

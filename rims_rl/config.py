@@ -251,6 +251,16 @@ class ConfigsConfig:
 
 
 @dataclass(frozen=True)
+class PlotConfig:
+    """Draw the learning curves of runs of one environment."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]")]
+    """Folders of the runs."""
+    output: Annotated[Path, arg(metavar="PATH")] = Path("learning-curves.png")
+    """Picture to write: .png, .svg or .pdf."""
+
+
+@dataclass(frozen=True)
 class BenchConfig:
     """Measure the RIM core's speed against torch's LSTM and GRU, in turns, as ratios."""
 
