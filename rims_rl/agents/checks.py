@@ -9,7 +9,7 @@ import torch
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
-from rims_rl.agents.policies import CnnRIMPolicy, RIMPolicy
+from rims_rl.agents.policies import CnnRIMPolicy, RIMPolicy, check_action_space
 from rims_rl.errors import ConfigError, NonFiniteError
 
 
@@ -31,16 +31,25 @@ def check_policy_fits(policy: Any, env: Any, aliases: dict[str, type[BasePolicy]
     """Ask the policy whether it can serve the environment's spaces, before SB3 wraps or asserts anything."""
     cls = aliases.get(policy) if isinstance(policy, str) else policy
     spaces_known = hasattr(env, "observation_space") and hasattr(env, "action_space")
-    if isinstance(cls, type) and issubclass(cls, RIMPolicy) and spaces_known and not issubclass(cls, CnnRIMPolicy):
+    if not (isinstance(cls, type) and issubclass(cls, RIMPolicy) and spaces_known):
+        return
+    if issubclass(cls, CnnRIMPolicy):  # whose images SB3 may still transpose
+        check_action_space(env.action_space)
+    else:
         cls.check_spaces(env.observation_space, env.action_space)
 
 
-def check_finite_observation(obs: Any) -> None:
-    """Raise NonFiniteError naming the entry and the environment when an observation is not finite."""
+def check_finite_observation(obs: Any, env: int | None = None) -> None:
+    """Raise NonFiniteError naming the entry and the environment when an observation is not finite.
+
+    Args:
+        obs: observations (B, ...), or, where `env` is given, the single one of that environment.
+        env: the number of an environment.
+    """
     parts = obs if isinstance(obs, dict) else {"observation": obs}
     for name, part in parts.items():
         if part.dtype.kind == "f" and not np.isfinite(part).all():
-            bad = int(np.argmax(~np.isfinite(part).reshape(len(part), -1).all(axis=1)))
+            bad = int(np.argmax(~np.isfinite(part).reshape(len(part), -1).all(axis=1))) if env is None else env
             raise NonFiniteError(
                 f"{name} of environment {bad} is not finite (NaN or infinity); training stops before it"
             )

@@ -8,6 +8,8 @@ Axes: B batch, N slots, I size of one input, C channels.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rims_rl.cores import RecurrentCore, make_core
+from rims_rl.cores.base import require_at_least_one
 from rims_rl.errors import ConfigError, UnknownNameError
 
 SMALLEST_IMAGE = 36
@@ -45,8 +48,8 @@ class NatureConvolutions(nn.Module):
         """Map images, bytes in [0, 255] or floats in [0, 1], to feature maps (B, 64, H', W')."""
         weight, images = self.first.weight, images.contiguous(memory_format=torch.channels_last)
         if images.dtype == torch.uint8:
-            weight, images = weight / 255.0, images.to(weight.dtype)
-        maps = torch.relu(F.conv2d(images, weight, self.first.bias, stride=4))
+            weight = weight / 255.0
+        maps = torch.relu(F.conv2d(images.to(weight.dtype), weight, self.first.bias, stride=4))
         return torch.relu(self.third(torch.relu(self.second(maps))))
 
 
@@ -57,6 +60,7 @@ class NatureEncoder(BaseFeaturesExtractor):
     reads_bytes = True
 
     def __init__(self, observation_space: spaces.Space[Any], features_dim: int = 512) -> None:
+        require_at_least_one(features_dim=features_dim)
         shape = check_image(observation_space)
         super().__init__(observation_space, features_dim)
         self.convolutions = NatureConvolutions(shape[0])
@@ -85,6 +89,7 @@ class NatureSlots(BaseFeaturesExtractor):
     reads_bytes = True
 
     def __init__(self, observation_space: spaces.Space[Any], features_dim: int = 64) -> None:
+        require_at_least_one(features_dim=features_dim)
         shape = check_image(observation_space)
         super().__init__(observation_space, features_dim)
         self.convolutions = NatureConvolutions(shape[0])
@@ -96,10 +101,10 @@ class NatureSlots(BaseFeaturesExtractor):
         self.project = nn.Identity() if features_dim == 64 else nn.Linear(64, features_dim)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Encode images (B, C, H, W) to slots (B, N, I), N in row-major order."""
+        """Encode images (B, C, H, W) to slots (B, N, I), N in row-major order; a single one is a vector (B, I)."""
         slots = self.convolutions(observations).flatten(2).transpose(1, 2)  # (B, N, 64)
         encoded: Tensor = self.project(slots + self.position(self.places))
-        return encoded
+        return encoded.squeeze(1) if self.slots == 1 else encoded
 
 
 def _sides(height: int, width: int) -> Tensor:
@@ -131,6 +136,27 @@ def encoder_class(name: str | type[BaseFeaturesExtractor]) -> type[BaseFeaturesE
     if not (isinstance(name, type) and issubclass(name, BaseFeaturesExtractor)):
         raise ConfigError(f"an encoder must be a name or a subclass of BaseFeaturesExtractor, got {name!r}")
     return name
+
+
+def check_encoder_settings(encoder: type[BaseFeaturesExtractor], settings: Mapping[str, Any]) -> None:
+    """Raise UnknownNameError, with the nearest names, for the first setting that an encoder does not take."""
+    parameters = list(inspect.signature(encoder).parameters.values())[1:]  # the first is the space
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for name in settings:
+        if name not in known:
+            raise UnknownNameError(f"setting of encoder {encoder.__name__}", name, known)
+
+
+def check_core_reads(core: RecurrentCore, encoder: BaseFeaturesExtractor) -> None:
+    """Raise ConfigError when an encoder gives a set of slots to a core that takes one vector."""
+    slots = getattr(encoder, "slots", 1)
+    if slots > 1 and not core.accepts_slots:
+        raise ConfigError(
+            f"core {type(core).__name__} takes one vector, but encoder {type(encoder).__name__} gives {slots} slots; "
+            "use encoder 'nature', or core 'rim'"
+        )
 
 
 def check_image(space: spaces.Space[Any]) -> tuple[int, ...]:
@@ -166,8 +192,10 @@ class RIMExtractor(BaseFeaturesExtractor):
         frame, steps = _frame_of(observation_space, n_stack)
         is_image = len(frame.shape or ()) == 3
         chosen = encoder_class(encoder or ("nature" if is_image else "flatten"))
+        check_encoder_settings(chosen, encoder_kwargs or {})
         built = chosen(frame, **(encoder_kwargs or {}))
-        memory = make_core(core, built.features_dim, **(core_kwargs or {}))
+        memory = make_core(core, int(built.features_dim), **(core_kwargs or {}))
+        check_core_reads(memory, built)
         super().__init__(observation_space, memory.output_size)
         self.encoder, self.core = built, memory
         self.n_stack, self.frame_shape = steps, frame.shape or ()

@@ -8,6 +8,7 @@ Axes: T time, B batch, F flat state size, D half of it.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,14 +18,21 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rims_rl.agents.extractors import check_image, encoder_class
+from rims_rl.agents.extractors import (
+    SMALLEST_IMAGE,
+    check_core_reads,
+    check_encoder_settings,
+    check_image,
+    encoder_class,
+)
 from rims_rl.cores import RecurrentCore, make_core
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, NonFiniteError
 
 Pair = tuple[Tensor, Tensor]
 NetArch = list[int] | dict[str, list[int]]
@@ -82,11 +90,13 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         self.check_spaces(observation_space, action_space)
         self.core_name, self.core_kwargs = core, dict(core_kwargs or {})
         self.encoder_name, self.encoder_kwargs = encoder or self.default_encoder, dict(encoder_kwargs or {})
+        chosen_encoder = encoder_class(self.encoder_name)
+        check_encoder_settings(chosen_encoder, self.encoder_kwargs)
         super().__init__(
             observation_space, action_space, lr_schedule,
             self.default_net_arch if net_arch is None else net_arch,
             activation_fn, ortho_init, use_sde, log_std_init, full_std, use_expln, squash_output,
-            features_extractor_class=encoder_class(self.encoder_name), features_extractor_kwargs=self.encoder_kwargs,
+            features_extractor_class=chosen_encoder, features_extractor_kwargs=self.encoder_kwargs,
             normalize_images=normalize_images, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs,
             lstm_hidden_size=1, shared_lstm=True, enable_critic_lstm=False,
         )  # fmt: skip
@@ -95,10 +105,7 @@ class RIMPolicy(RecurrentActorCriticPolicy):
     @classmethod
     def check_spaces(cls, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
         """Raise ConfigError, naming the space and what would fit, when this policy can't serve it."""
-        if not isinstance(action_space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-            raise ConfigError(
-                f"the action space {action_space} is not supported; use Box, Discrete, MultiDiscrete or MultiBinary"
-            )
+        check_action_space(action_space)
         if isinstance(observation_space, spaces.Dict):
             raise ConfigError(
                 f"{cls.__name__} cannot read the observation space {observation_space}; use MultiInputRIMPolicy"
@@ -109,13 +116,9 @@ class RIMPolicy(RecurrentActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         """Build the core, now that the encoder's size is known, and the heads' layers behind it."""
+        self.features_dim = int(self.features_dim)  # SB3 gives a NumPy number for MultiDiscrete observations
         self.core = make_core(self.core_name, self.features_dim, **self.core_kwargs)
-        slots = getattr(self.features_extractor, "slots", 1)
-        if slots > 1 and not self.core.accepts_slots:
-            raise ConfigError(
-                f"core {self.core_name!r} takes one vector, but encoder {self.encoder_name!r} gives {slots} slots; "
-                "use encoder 'nature', or core 'rim'"
-            )
+        check_core_reads(self.core, self.features_extractor)
         self.mlp_extractor = MlpExtractor(self.core.output_size, self.net_arch, self.activation_fn, self.device)
 
     def _replace_lstm(self, lr_schedule: Schedule) -> None:
@@ -201,9 +204,16 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         return Evaluation(values.view_as(starts), log_prob.view_as(starts), entropy.view_as(starts))
 
     def _heads(self, outputs: Tensor) -> tuple[Distribution, Tensor]:
-        """Return the action distribution and the values (B,) for core outputs (B, O)."""
+        """Return the action distribution and the values (B,) for core outputs (B, O); NaN raises NonFiniteError."""
         latent_pi, latent_vf = self.mlp_extractor(outputs)
-        return self._get_action_dist_from_latent(latent_pi), self.value_net(latent_vf).flatten()
+        # A copy, because SB3 keeps one distribution and fills it anew at every call: what is handed out would change.
+        try:
+            distribution = copy(self._get_action_dist_from_latent(latent_pi))
+        except ValueError as error:  # from PyTorch's own check of the distribution's parameters
+            raise NonFiniteError(
+                "the policy's output is not finite (NaN or infinity), though its observations are: are they too large?"
+            ) from error
+        return distribution, self.value_net(latent_vf).flatten()
 
     # ------------------------------------------------------------------ RecurrentPPO's way in
 
@@ -254,6 +264,8 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         """Return values (B, 1), log-probabilities (B,) and entropies (B,) of sequence-major flat samples."""
         outputs, _ = self._run_pair(obs, lstm_states.pi, episode_starts)
         distribution, values = self._heads(outputs)
+        if isinstance(self.action_space, spaces.MultiBinary):
+            actions = actions.float()  # sb3-contrib keeps bytes, Bernoulli distributions take floats
         return values.unsqueeze(-1), distribution.log_prob(actions), distribution.entropy()
 
     def predict(
@@ -332,8 +344,27 @@ class MultiInputRIMPolicy(RIMPolicy):
         """Raise ConfigError, naming the space and what would fit, when this policy can't serve it."""
         if not isinstance(observation_space, spaces.Dict):
             raise ConfigError(f"MultiInputRIMPolicy reads Dict observations, got {observation_space}")
-        for space in observation_space.spaces.values():
+        for name, space in observation_space.spaces.items():
             super().check_spaces(space, action_space)
+            if is_image_space(space) and sorted(space.shape or ())[1] < SMALLEST_IMAGE:  # channels first or last
+                raise ConfigError(
+                    f"images must be at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE} pixels, got {name} of {space.shape}"
+                )
+
+
+def check_action_space(space: spaces.Space[Any]) -> None:
+    """Raise ConfigError, naming the space and what would fit, when no policy here can serve it."""
+    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        wrong = "is not supported; use Box, Discrete, MultiDiscrete or MultiBinary"
+    elif isinstance(space, spaces.Box) and not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        wrong = "has no finite bounds; give it finite low and high"
+    elif np.any(getattr(space, "start", 0)):
+        wrong = "does not count its actions from 0; use start=0"
+    elif not isinstance(space, spaces.Box) and len(space.shape or ()) > 1:
+        wrong = "has more than one axis; use a flat one"
+    else:
+        return
+    raise ConfigError(f"the action space {' '.join(str(space).split())} {wrong}")
 
 
 def _name_of(chosen: str | type[Any]) -> str:

@@ -109,6 +109,8 @@ class RIMPPO(RecurrentPPO):
         with torch.no_grad():
             self._last_state = self.policy.initial_state(self.n_envs)
         self.clip_range = FloatSchedule(self.clip_range)
+        if isinstance(self.clip_range_vf, int | float) and self.clip_range_vf <= 0:
+            raise ConfigError(f"clip_range_vf must be above 0, or None for no clipping, got {self.clip_range_vf}")
         if self.clip_range_vf is not None:
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
@@ -159,23 +161,21 @@ class RIMPPO(RecurrentPPO):
         buffer.put_start(self._last_state, starts)
         distribution, values, state = self.policy.step(obs, self._last_state, starts)
         actions = distribution.get_actions()
-        log_prob = distribution.log_prob(actions)  # now: the policy has one distribution, and its next step refills it
         new_obs, rewards, dones, infos = env.step(self._for_the_environment(actions))
         check_finite_rewards(rewards)
         self.num_timesteps += env.num_envs
         callback.update_locals(locals())
-        if not callback.on_step():
-            return False
+        goes_on = callback.on_step()
         self._update_info_buffer(infos, dones)
         rewards = rewards + self._bootstrap_time_limits(state, dones, infos)
-        buffer.put_outcome(actions, values, log_prob, rewards, dones)
+        buffer.put_outcome(actions, values, distribution.log_prob(actions), rewards, dones)
         self._last_obs, self._last_state = new_obs, state  # type: ignore[assignment]
         self._last_episode_starts = self._memory_starts(dones, infos)
-        return True
+        return goes_on
 
     def _for_the_environment(self, actions: Tensor) -> np.ndarray:
         """Return actions as the environment takes them: continuous ones are brought into their bounds."""
-        taken: np.ndarray = actions.cpu().numpy()
+        taken: np.ndarray = actions.cpu().numpy().reshape(-1, *(self.action_space.shape or ()))
         if not hasattr(self.action_space, "low"):
             return taken
         if self.policy.squash_output:
@@ -194,6 +194,7 @@ class RIMPPO(RecurrentPPO):
         bonus = np.zeros(len(dones), dtype=np.float32)
         cut = [i for i, done in enumerate(dones) if done and infos[i].get("TimeLimit.truncated", False)]
         for i in cut:
+            check_finite_observation(infos[i]["terminal_observation"], env=i)
             obs, _ = self.policy.obs_to_tensor(infos[i]["terminal_observation"])
             going_on = torch.zeros(1, dtype=torch.bool, device=self.device)
             _, value, _ = self.policy.step(obs, state[i : i + 1], going_on)
@@ -204,6 +205,7 @@ class RIMPPO(RecurrentPPO):
         """Return the values (B,) of the observations that the next rollout begins with."""
         assert self._last_obs is not None
         assert self._last_episode_starts is not None
+        check_finite_observation(self._last_obs)
         obs, _ = self.policy.obs_to_tensor(self._last_obs)
         starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
         return self.policy.step(obs, self._last_state, starts)[1]
@@ -273,10 +275,13 @@ class RIMPPO(RecurrentPPO):
         """Take one optimizer step, unless the loss or the gradient is not finite."""
         self.policy.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        parameters = list(self.policy.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
+            reason = first_non_finite(loss, self.policy, norm)
             self.policy.optimizer.zero_grad(set_to_none=True)
-            raise NonFiniteError(first_non_finite(loss, self.policy, norm))
+            raise NonFiniteError(reason)
+        nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         self.policy.optimizer.step()
 
     def _log_update(self, found: dict[str, list[float]]) -> None:

@@ -57,8 +57,8 @@ class SequenceBuffer:
         self.n_steps, self.n_envs, self.bptt_length = n_steps, n_envs, bptt_length
         self.observations = self._observations_like(observation_space, device)
         shape = () if isinstance(action_space, spaces.Discrete) else (get_action_dim(action_space),)
-        discrete = not isinstance(action_space, spaces.Box)
-        kind = torch.int64 if discrete else torch.float32
+        numbered = isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete)
+        kind = torch.int64 if numbered else torch.float32  # Bernoulli distributions take floats
         self.actions = torch.zeros(n_steps, n_envs, *shape, dtype=kind, device=device)
         per_step = torch.zeros(6, n_steps, n_envs, device=device)
         self.rewards, self.step_values, self.log_prob, self.advantages, self.step_returns = per_step[:5].unbind()
