@@ -47,13 +47,13 @@ def check_ranges(config: TrainConfig) -> None:
 
 
 def _check_networks(config: TrainConfig) -> None:
-    """Check the core's and the encoder's names, and the core's settings."""
-    from rims_rl.agents.extractors import encoder_class
+    """Check the core's and the encoder's names and settings."""
+    from rims_rl.agents.extractors import check_encoder_settings, encoder_class
     from rims_rl.cores import core_config
 
     core_config(config.core, config.core_kwargs)
     if config.encoder is not None:
-        encoder_class(config.encoder)
+        check_encoder_settings(encoder_class(config.encoder), config.encoder_kwargs)
 
 
 def check_device(name: str) -> None:
