@@ -254,13 +254,15 @@ def _is_number(word: str) -> bool:
 
 
 def _first_words(box: str) -> str:
-    """Return what tyro's error box says above its first rule, as one line."""
+    """Return what tyro's error box says between its title and the next rule, as one line."""
+    lines = [line.strip().strip("│").strip() for line in box.strip().splitlines()]
+    if len(lines) > 1 and lines[1].startswith("---"):  # where the terminal knows ASCII alone, title and rule are lines
+        lines = lines[2:]
     words = []
-    for line in box.splitlines():
-        inside = line.strip().strip("│").strip()
-        if inside.startswith(("╭", "╰")):
+    for line in lines:
+        if line.startswith(("╭", "╰")):
             continue
-        if inside.startswith("─"):
+        if line.startswith(("─", "---")):
             break
-        words.append(inside)
+        words.append(line)
     return " ".join(words).rstrip(".") or "the options could not be read"

@@ -37,7 +37,7 @@ def nearest_names(name: str, known: Iterable[str], most: int = 5) -> str:
     """Return 'did you mean ...?' with the nearest of `known`, or the list of all when nothing is near."""
     options = sorted(set(known))
     folded = {option.lower(): option for option in options}
-    near = [folded[match] for match in get_close_matches(name.lower(), folded, n=most, cutoff=0.6)]
+    near = [folded[match] for match in get_close_matches(name.lower(), folded, n=most, cutoff=0.5)]
     if near:
         return "did you mean " + " or ".join(repr(option) for option in near) + "?"
     shown = ", ".join(options[:40]) + (", ..." if len(options) > 40 else "")

@@ -88,9 +88,12 @@ class RunFolder:
         return any(file.exists() for file in (self.config_file, self.progress_file, self.checkpoints, self.model_file))
 
     def create(self) -> None:
-        """Make the folder and those inside it."""
-        for folder in (self.path, self.checkpoints, self.videos):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folder and those inside it; raises ConfigError when the system refuses."""
+        try:
+            for folder in (self.path, self.checkpoints, self.videos):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be made: {error.strerror or error}") from None
 
 
 def run_folder_for(config: TrainConfig) -> RunFolder:

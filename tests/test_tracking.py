@@ -338,6 +338,9 @@ class TestTheRealThing:
         data = list((tmp_path / "run").glob(f"wandb/offline-run-*/run-{run.id}.wandb"))
         assert len(data) == 1
         assert str(data[0].parent) in said[0]
+        limit = time.monotonic() + 20  # W&B's own process writes the file, and may still be at it
+        while b"train/loss" not in data[0].read_bytes() and time.monotonic() < limit:
+            time.sleep(0.05)
         assert b"train/loss" in data[0].read_bytes()
         shown = capfd.readouterr()
         assert (shown.out, shown.err) == ("", "")

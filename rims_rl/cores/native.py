@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -124,7 +125,7 @@ def _compiled(dtype: torch.dtype) -> Path:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise OSError("no C compiler (cc, gcc or clang) was found")
-    command = [compiler, *_FLAGS, *_REALS[dtype]]
+    command = [*shlex.split(compiler), *_FLAGS, *_REALS[dtype]]  # CC may be several words, such as "ccache gcc"
     text = SOURCE.read_bytes() + " ".join([*command, platform.machine(), _processor()]).encode()
     target = _cache_folder() / f"rim-{hashlib.sha256(text).hexdigest()[:20]}.so"
     if not target.exists():
@@ -144,12 +145,12 @@ def _compile(command: list[str], target: Path) -> None:
 
 def _cache_folder() -> Path:
     """Return a folder of this user's for compiled code: XDG's cache, or a private temporary one when that is closed."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rims_rl"
     try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rims_rl"
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(base, os.W_OK):
             return base
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: nobody knows this user's home
         pass
     return Path(tempfile.mkdtemp(prefix="rims_rl-"))
 
@@ -180,7 +181,9 @@ def run(
     Returns:
         The states after every step (T, B, K, S), and the last h and c (B, K, S).
     """
-    outputs, h_last, c_last = _Loop.apply(shape, keys, values, h, c, starts, *weights)  # type: ignore[no-untyped-call]
+    read = (keys, values, h, c, *weights)
+    keep = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in read)
+    outputs, h_last, c_last = _Loop.apply(shape, keep, keys, values, h, c, starts, *weights)  # type: ignore[no-untyped-call]
     return outputs, h_last, c_last if shape.lstm else None
 
 
@@ -229,11 +232,10 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, shape: Shape, keys: Tensor, values: Tensor, h: Tensor, c: Tensor | None, starts: Tensor | None,
-        *weights: Tensor | None,
+        ctx: Any, shape: Shape, keep: bool, keys: Tensor, values: Tensor, h: Tensor, c: Tensor | None,
+        starts: Tensor | None, *weights: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         steps, batch = keys.shape[:2]
-        keep = any(ctx.needs_input_grad)
         read = {"keys": keys, "values": values, **dict(zip(Weights._fields, weights, strict=True))}
         read = {name: None if tensor is None else tensor.contiguous() for name, tensor in read.items()}
         starts = None if starts is None else starts.to(torch.uint8).contiguous()
@@ -258,7 +260,7 @@ class _Loop(torch.autograd.Function):
         arrays["d_c"] = d_c_last.clone(memory_format=torch.contiguous_format) if shape.lstm else None
         _call("rim_backward", d_outputs.dtype, sizes, arrays)
         gradients = _weight_gradients(shape, arrays)
-        return None, arrays["d_keys"], arrays["d_values"], arrays["d_h"], arrays["d_c"], None, *gradients
+        return None, None, arrays["d_keys"], arrays["d_values"], arrays["d_h"], arrays["d_c"], None, *gradients
 
 
 def _backward_arrays(

@@ -98,6 +98,20 @@ class TestAutograd:
         for with_graph, without in zip(core(inputs, state), silent, strict=True):
             assert torch.equal(with_graph, without)
 
+    def test_without_gradient_nothing_is_kept_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        core, kept, allocate = build(unit_size=11), [], native._work_arrays
+
+        def noted(shape: native.Shape, steps: int, batch: int, keep: bool, like: Tensor) -> dict[str, Tensor | None]:
+            kept.append(keep)
+            return allocate(shape, steps, batch, keep, like)
+
+        monkeypatch.setattr(native, "_work_arrays", noted)
+        inputs, state = torch.randn(7, 3, INPUT_SIZE, dtype=torch.float64), core.initial_state(3)
+        core(inputs, state)
+        with torch.no_grad():
+            core(inputs, state)
+        assert kept == [True, False]
+
     def test_two_backward_passes_give_the_same(self) -> None:
         core = build(unit_size=11)
         inputs = torch.randn(7, 3, INPUT_SIZE, dtype=torch.float64)
@@ -159,6 +173,12 @@ class TestWhereThereIsNoLoopInC:
             assert not native.available(torch.float32)
         assert list((tmp_path / "rims_rl").iterdir()) == []
         assert len(caplog.records) == 1
+
+    @needs_compiler
+    def test_a_compiler_of_several_words_is_one(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("CC", "env cc")
+        assert native.available(torch.float64)
 
     def test_the_environment_can_switch_it_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RIMS_RL_NATIVE", "0")
