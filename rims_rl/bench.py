@@ -79,6 +79,8 @@ def run_bench(config: BenchConfig) -> list[Row]:
     """
     if config.repeats < 1:
         raise ConfigError(f"--repeats must be at least 1, got {config.repeats}")
+    if config.torch_threads < 0:
+        raise ConfigError(f"--torch-threads must be at least 0, got {config.torch_threads}")
     if config.json is not None and not config.json.expanduser().absolute().parent.is_dir():
         raise ConfigError(f"--json {config.json}: there is no folder {config.json.parent}")
     if config.torch_threads:

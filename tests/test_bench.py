@@ -47,7 +47,8 @@ class TestCommand:
         assert "ratio" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
-        ("option", "value", "reason"), [("--repeats", "0", "at least 1"), ("--json", "no/x", "no folder")]
+        ("option", "value", "reason"),
+        [("--repeats", "0", "at least 1"), ("--torch-threads", "-1", "at least 0"), ("--json", "no/x", "no folder")],
     )
     def test_what_cannot_work_is_one_line(self, option, value, reason, capsys):
         assert main(["bench", "core", option, value]) == 2

@@ -157,6 +157,12 @@ class TestBadInput:
         assert shown.err.count("\n") == 1
         assert message in shown.err
 
+    def test_where_output_is_ascii_it_is_one_short_line_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+        done = run("train", "--seed", "many")
+        (line,) = done.stderr.splitlines()
+        assert line.endswith("'many' is not a whole number such as 30000, 30_000 or 3e4; see rims-rl train --help")
+
     def test_the_process_says_it_and_makes_nothing(self) -> None:
         done = run("train", "--env", "pongg", "--output", "made", "--wandb", "offline")
         assert (done.returncode, done.stdout) == (2, "")

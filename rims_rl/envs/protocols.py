@@ -86,6 +86,8 @@ class AtariSettings:
         """Check every field and put the resolved values in place."""
         rules = get_protocol(self.protocol)
         check_count("frame_stack", self.frame_stack, 1)
+        if self.frame_stack > SCREEN_SIZE:  # SB3 takes the smallest axis of an image for its channels
+            raise ConfigError(f"frame_stack must be at most {SCREEN_SIZE}, got {self.frame_stack}")
         check_count("max_frames", self.max_frames, 1)
         check_count("noop_max", self.noop_max, 0)
         _check_switch("terminal_on_life_loss", self.terminal_on_life_loss)

@@ -185,6 +185,7 @@ class TestBadArguments:
         [
             ({"n_envs": 0}, "n_envs must be a whole number of at least 1, got 0"),
             ({"frame_stack": 0}, "frame_stack must be a whole number of at least 1, got 0"),
+            ({"frame_stack": 85}, "frame_stack must be at most 84, got 85"),
             ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
             ({"noop_max": -1}, "noop_max must be a whole number of at least 0, got -1"),
             ({"max_frames": 0}, "max_frames must be a whole number of at least 1, got 0"),
