@@ -66,6 +66,7 @@ def policy_kwargs(config: TrainConfig) -> dict[str, Any]:
         "core_kwargs": dict(config.core_kwargs),
         "encoder": config.encoder,
         "encoder_kwargs": dict(config.encoder_kwargs),
+        "encoder_precision": config.encoder_precision,
     }
 
 

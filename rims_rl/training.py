@@ -25,6 +25,7 @@ from rims_rl.errors import ConfigError, RimsError
 from rims_rl.evaluation import evaluate_run, evaluation_env, step_limit
 from rims_rl.loading import facts
 from rims_rl.logging import ConsoleWriter, CsvWriter, ProgressCallback, clock
+from rims_rl.profiling import profile_table
 from rims_rl.recording import VideoCallback, check_encoder
 from rims_rl.runs import (
     RunFolder,
@@ -136,9 +137,12 @@ def _run(session: Session, stack: ExitStack) -> int:
     began = time.monotonic()
     with StopSignals(model) as signals:
         remaining = config.total_timesteps - model.num_timesteps
+        if config.profile:
+            model.stopwatch.start()
         model.learn(
             remaining, CallbackList(callbacks), config.log_interval, reset_num_timesteps=session.resumed_at is None
         )
+        _say_where_the_time_went(session)
         _save_results(session)
     _report(session, time.monotonic() - began, signals.exit_code, checkpoints.saved_at)
     if signals.exit_code is None:
@@ -186,6 +190,12 @@ def _checkpoints(session: Session) -> CheckpointCallback:
     config = session.config
     store = CheckpointStore(session.folder.checkpoints, config.keep_checkpoints)
     return CheckpointCallback(store, config.save_freq, facts(session.model, config))
+
+
+def _say_where_the_time_went(session: Session) -> None:
+    if session.config.profile:
+        steps = session.model.num_timesteps - (session.resumed_at or 0)
+        get_console().print(profile_table(session.model.stopwatch.stop(), steps))
 
 
 def _save_results(session: Session) -> None:

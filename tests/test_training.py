@@ -235,6 +235,17 @@ class TestOnTheWay:
         assert "done: 32 steps, " in shown
         assert f"rims-rl evaluate {folder}" in shown
 
+    def test_a_profile_is_shown_where_it_is_asked_for_and_changes_nothing(
+        self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plain = small("plain", UPDATE)
+        assert "where the time went" not in capsys.readouterr().out
+        profiled = small("profiled", UPDATE, "--profile")
+        shown = capsys.readouterr().out
+        assert "where the time went: 32 steps, " in shown
+        assert all(phase in shown for phase in ("environment", "inference", "core", "optimizer"))
+        assert same(weights(profiled), weights(plain))
+
 
 class TestAfterwards:
     def test_every_kept_agent_can_be_evaluated(self, small: Callable[..., Path]) -> None:

@@ -27,6 +27,9 @@ from rims_rl.cores import RecurrentCore, make_core
 from rims_rl.cores.base import require_at_least_one
 from rims_rl.errors import ConfigError, UnknownNameError
 
+PRECISIONS = ("float32", "bfloat16")
+"""What an encoder may compute in: bfloat16 is PyTorch's autocast, faster where the processor has it; weights, core and
+heads stay in float32."""
 SMALLEST_IMAGE = 36
 """Height and width in pixels below which the Nature CNN's convolutions leave nothing."""
 
@@ -49,7 +52,11 @@ class NatureConvolutions(nn.Module):
         weight, images = self.first.weight, images.contiguous(memory_format=torch.channels_last)
         if images.dtype == torch.uint8:
             weight = weight / 255.0
-        maps = torch.relu(F.conv2d(images.to(weight.dtype), weight, self.first.bias, stride=4))
+        device = (
+            images.device.type
+        )  # under autocast bytes become what the convolution takes at once: 0 to 255 are exact
+        kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        maps = torch.relu(F.conv2d(images.to(kind), weight, self.first.bias, stride=4))
         return torch.relu(self.third(torch.relu(self.second(maps))))
 
 
@@ -147,6 +154,13 @@ def check_encoder_settings(encoder: type[BaseFeaturesExtractor], settings: Mappi
     for name in settings:
         if name not in known:
             raise UnknownNameError(f"setting of encoder {encoder.__name__}", name, known)
+
+
+def check_precision(name: str) -> str:
+    """Return the name of an encoder's precision; UnknownNameError for one that is not in `PRECISIONS`."""
+    if name not in PRECISIONS:
+        raise UnknownNameError("encoder precision", name, PRECISIONS)
+    return name
 
 
 def check_core_reads(core: RecurrentCore, encoder: BaseFeaturesExtractor) -> None:

@@ -29,8 +29,10 @@ from rims_rl.agents.extractors import (
     check_core_reads,
     check_encoder_settings,
     check_image,
+    check_precision,
     encoder_class,
 )
+from rims_rl.agents.profile import Stopwatch
 from rims_rl.cores import RecurrentCore, make_core
 from rims_rl.errors import ConfigError, NonFiniteError
 
@@ -75,6 +77,7 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         core_kwargs: dict[str, Any] | None = None,
         encoder: str | type[BaseFeaturesExtractor] | None = None,
         encoder_kwargs: dict[str, Any] | None = None,
+        encoder_precision: str = "float32",
         net_arch: NetArch | None = None,
         activation_fn: type[nn.Module] = nn.Tanh,
         ortho_init: bool = True,
@@ -92,6 +95,8 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         self.encoder_name, self.encoder_kwargs = encoder or self.default_encoder, dict(encoder_kwargs or {})
         chosen_encoder = encoder_class(self.encoder_name)
         check_encoder_settings(chosen_encoder, self.encoder_kwargs)
+        self.encoder_precision = check_precision(encoder_precision)
+        self.stopwatch = Stopwatch()
         super().__init__(
             observation_space, action_space, lr_schedule,
             self.default_net_arch if net_arch is None else net_arch,
@@ -128,6 +133,8 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         self.lstm_actor: Any = PairShape(self.core.input_size, half)
         self.lstm_hidden_state_shape = (1, 1, half)
         optimizer_kwargs = dict(self.optimizer_kwargs)
+        if self.optimizer_class in (torch.optim.Adam, torch.optim.AdamW) and "foreach" not in optimizer_kwargs:
+            optimizer_kwargs.setdefault("fused", True)  # one pass over the weights in place of some ten
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **optimizer_kwargs)  # type: ignore[call-arg]
 
     @property
@@ -154,7 +161,14 @@ class RIMPolicy(RecurrentActorCriticPolicy):
     # ------------------------------------------------------------------ RIMPPO's way in
 
     def encode(self, obs: PyTorchObs) -> Tensor:
-        """Turn observations (B, ...) into the core's inputs (B, I) or (B, N, I)."""
+        """Turn observations (B, ...) into the core's inputs (B, I) or (B, N, I), always in the core's precision."""
+        if self.encoder_precision == "float32":
+            return self._features(obs)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            features = self._features(obs)
+        return features.to(next(self.core.parameters()).dtype)
+
+    def _features(self, obs: PyTorchObs) -> Tensor:
         if self.normalize_images and getattr(self.features_extractor, "reads_bytes", False):
             features: Tensor = self.features_extractor(obs)
             return features
@@ -192,8 +206,13 @@ class RIMPolicy(RecurrentActorCriticPolicy):
             state: (B, F), the state before the first step.
             starts: (T, B) of bool.
         """
-        features = self.encode(obs)
-        outputs, _ = self.core(features.view(*starts.shape, *features.shape[1:]), state, starts)
+        watch = self.stopwatch
+        with watch.phase("encoder"):
+            features = self.encode(obs)
+            watch.enter_in_backward(features, "encoder")
+        with watch.phase("core"):
+            outputs, _ = self.core(features.view(*starts.shape, *features.shape[1:]), state, starts)
+            watch.enter_in_backward(outputs, "core")
         distribution, values = self._heads(outputs.flatten(0, 1))
         return self._evaluation(distribution, values, actions, starts)
 
@@ -301,6 +320,7 @@ class RIMPolicy(RecurrentActorCriticPolicy):
             "core_kwargs": self.core_kwargs,
             "encoder": _name_of(self.encoder_name),
             "encoder_kwargs": self.encoder_kwargs,
+            "encoder_precision": self.encoder_precision,
             "net_arch": self.net_arch,
             "activation_fn": self.activation_fn.__name__,
             "normalize_images": self.normalize_images,
@@ -314,7 +334,8 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         for of_the_parent in ("n_lstm_layers", "shared_lstm", "enable_critic_lstm", "lstm_kwargs"):
             data.pop(of_the_parent, None)
         mine = {"core": self.core_name, "core_kwargs": self.core_kwargs}
-        return {**data, **mine, "encoder": self.encoder_name, "encoder_kwargs": self.encoder_kwargs}
+        theirs = {"encoder_kwargs": self.encoder_kwargs, "encoder_precision": self.encoder_precision}
+        return {**data, **mine, "encoder": self.encoder_name, **theirs}
 
 
 class MlpRIMPolicy(RIMPolicy):

@@ -24,6 +24,7 @@ from rims_rl.agents.checks import (
 )
 from rims_rl.agents.losses import approximate_kl, clipped_surrogate, normalised, value_loss
 from rims_rl.agents.policies import CnnRIMPolicy, MlpRIMPolicy, MultiInputRIMPolicy, RIMPolicy
+from rims_rl.agents.profile import Stopwatch
 from rims_rl.agents.rollouts import SequenceBatch, SequenceBuffer
 from rims_rl.errors import ConfigError, NonFiniteError, UnknownNameError
 
@@ -123,6 +124,11 @@ class RIMPPO(RecurrentPPO):
         """The rollout buffer, under its own type."""
         return cast(SequenceBuffer, self.rollout_buffer)
 
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """Where the time goes, once it is started: see `rims_rl.agents.profile`."""
+        return self.policy.stopwatch
+
     # ------------------------------------------------------------------ collecting
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
@@ -147,7 +153,8 @@ class RIMPPO(RecurrentPPO):
             last_values = self._values_after_the_rollout()
         rollout_buffer.finish(last_values, self.gamma, self.gae_lambda)
         callback.update_locals(locals())
-        callback.on_rollout_end()
+        with self.stopwatch.phase("callbacks"):
+            callback.on_rollout_end()
         return True
 
     @torch.no_grad()
@@ -159,13 +166,16 @@ class RIMPPO(RecurrentPPO):
         obs = buffer.put_observation(self._last_obs)
         starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
         buffer.put_start(self._last_state, starts)
-        distribution, values, state = self.policy.step(obs, self._last_state, starts)
-        actions = distribution.get_actions()
-        new_obs, rewards, dones, infos = env.step(self._for_the_environment(actions))
+        with self.stopwatch.phase("inference"):
+            distribution, values, state = self.policy.step(obs, self._last_state, starts)
+            actions = distribution.get_actions()
+        with self.stopwatch.phase("environment"):
+            new_obs, rewards, dones, infos = env.step(self._for_the_environment(actions))
         check_finite_rewards(rewards)
         self.num_timesteps += env.num_envs
         callback.update_locals(locals())
-        goes_on = callback.on_step()
+        with self.stopwatch.phase("callbacks"):
+            goes_on = callback.on_step()
         self._update_info_buffer(infos, dones)
         rewards = rewards + self._bootstrap_time_limits(state, dones, infos)
         buffer.put_outcome(actions, values, distribution.log_prob(actions), rewards, dones)
@@ -241,12 +251,14 @@ class RIMPPO(RecurrentPPO):
         """Pass once over the rollout; False when the policy has moved further than `target_kl`."""
         assert self.batch_size is not None
         for batch in self.buffer.minibatches(self.batch_size):
-            loss, terms = self.loss(batch)
+            with self.stopwatch.phase("heads and loss"):
+                loss, terms = self.loss(batch)
             for name, value in terms.items():
                 found[name].append(value)
             if self.target_kl is not None and terms["approx_kl"] > 1.5 * self.target_kl:
                 return False
-            self._descend(loss)
+            with self.stopwatch.phase("optimizer"):
+                self._descend(loss)
         return True
 
     def loss(self, batch: SequenceBatch) -> tuple[Tensor, dict[str, float]]:
@@ -274,7 +286,8 @@ class RIMPPO(RecurrentPPO):
     def _descend(self, loss: Tensor) -> None:
         """Take one optimizer step, unless the loss or the gradient is not finite."""
         self.policy.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self.stopwatch.phase("heads and loss"):
+            loss.backward()  # type: ignore[no-untyped-call]
         parameters = list(self.policy.parameters())
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
