@@ -5,13 +5,18 @@ Axes, here and in every file of this storey: T time, B batch, I input size, O ou
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from rims_rl.errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class RecurrentCore(nn.Module, ABC):
@@ -32,6 +37,10 @@ class RecurrentCore(nn.Module, ABC):
     """Whether inputs may be a set of N slots, (T, B, N, I); other cores take (T, B, I) only."""
     config_class: ClassVar[type[Any] | None] = None
     """The frozen dataclass of settings; None when the constructor takes keywords of its own."""
+    width_setting: ClassVar[str | None] = None
+    """The setting that makes the core larger or smaller, by which `matched_config` gives cores equal size."""
+    paper: ClassVar[str] = ""
+    """Where the core was published."""
 
     @abstractmethod
     def forward(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -108,3 +117,35 @@ def steps_with_resets(episode_starts: Tensor | None, length: int) -> list[bool]:
         return [False] * length
     flags: list[bool] = episode_starts.bool().any(dim=1).tolist()
     return flags
+
+
+def full_precision(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a core's method run in its weights' own number type under `torch.autocast` too.
+
+    A recurrence that is rounded to bfloat16 at every step drifts. Decorate `forward` (and `diagnose`) with it: tensors
+    of floating point are converted to the weights' type, and autocast is off inside.
+    """
+
+    @functools.wraps(method)
+    def in_full_precision(*args: P.args, **kwargs: P.kwargs) -> R:
+        core = args[0]
+        assert isinstance(core, nn.Module)
+        weight = next(core.parameters())
+        if not torch.is_autocast_enabled(weight.device.type):
+            return method(*args, **kwargs)
+        with torch.autocast(weight.device.type, enabled=False):
+            positional, named = (_converted(value, weight.dtype) for value in (args, kwargs))
+            return method(*positional, **named)
+
+    return in_full_precision
+
+
+def _converted(arguments: Any, dtype: torch.dtype) -> Any:
+    """Convert the floating-point tensors of a tuple or dictionary of arguments."""
+
+    def convert(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    if isinstance(arguments, dict):
+        return {name: convert(value) for name, value in arguments.items()}
+    return tuple(convert(value) for value in arguments)

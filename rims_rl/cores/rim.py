@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rims_rl.cores import native
+from rims_rl.cores import loops, native, unrolled
 from rims_rl.cores.attention import attend_with_null, communicate, compete_between_units, select_active
-from rims_rl.cores.base import RecurrentCore, steps_with_resets
+from rims_rl.cores.base import RecurrentCore, full_precision, steps_with_resets
 from rims_rl.cores.grouped import gru_update, lstm_update, scaled_parameter, uniform_parameter
 from rims_rl.cores.rim_config import RIMConfig
 
@@ -62,6 +62,8 @@ class RIM(RecurrentCore):
 
     accepts_slots = True
     config_class = RIMConfig
+    width_setting = "unit_size"
+    paper = "Goyal et al. 2021"
 
     def __init__(self, input_size: int, config: RIMConfig | None = None) -> None:
         super().__init__()
@@ -125,10 +127,12 @@ class RIM(RecurrentCore):
 
     # ------------------------------------------------------------------ whole sequences
 
+    @full_precision
     def forward(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run over a sequence: inputs (T, B, I) or (T, B, N, I), state (B, F) -> outputs (T, B, K*S), state (B, F)."""
-        return self._in_full_precision(inputs, state, episode_starts, None)
+        return self._dispatch(inputs, state, episode_starts, None)
 
+    @full_precision
     def diagnose(
         self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -139,7 +143,7 @@ class RIM(RecurrentCore):
             (T, B, K, N) and, with communication, `communication` (T, B, K, K), whose row is the reading unit.
         """
         traces: list[StepTrace] = []
-        outputs, state = self._in_full_precision(inputs, state, episode_starts, traces)
+        outputs, state = self._dispatch(inputs, state, episode_starts, traces)
         found = {
             "active": torch.stack([trace.active.t() for trace in traces]),
             "null_attention": torch.stack([trace.null_attention.t() for trace in traces]),
@@ -149,34 +153,23 @@ class RIM(RecurrentCore):
             found["communication"] = torch.stack([trace.communication.mean(1) for trace in traces])
         return outputs, state, {name: tensor.detach() for name, tensor in found.items()}
 
-    def _in_full_precision(
-        self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None, traces: list[StepTrace] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Check the arguments and run in the weights' own precision: rounding to bfloat16 at every step adds up."""
-        self.check_shapes(inputs, state, episode_starts)
-        device = inputs.device.type
-        if not torch.is_autocast_enabled(device):
-            return self._dispatch(inputs, state, episode_starts, traces)
-        with torch.autocast(device, enabled=False):
-            dtype = self.value.dtype
-            return self._dispatch(inputs.to(dtype), state.to(dtype), episode_starts, traces)
-
     def _dispatch(
         self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None, traces: list[StepTrace] | None
     ) -> tuple[Tensor, Tensor]:
-        """Take the loop in C where it serves, else the one in PyTorch, which alone can trace."""
-        if traces is None and self._compiled_loop_fits(inputs):
+        """Take the fastest loop that serves: in C, written out by hand, or the eager one, which alone can trace."""
+        self.check_shapes(inputs, state, episode_starts)
+        if traces is None and loops.allowed("compiled") and self._compiled_loop_fits(inputs):
             return self._run_compiled(inputs, state, episode_starts)
+        if traces is None and loops.allowed("unrolled"):
+            return self._run_unrolled(inputs, state, episode_starts)
         return self._run(inputs, state, episode_starts, traces)
 
     def _compiled_loop_fits(self, inputs: Tensor) -> bool:
-        """Whether the loop in C serves this call: on a processor, one slot, the paper's RIM with either cell."""
+        """Whether the loop in C serves this call: on a processor, the paper's RIM with either cell, any slots."""
         config = self.config
         is_paper = config.input_attention and config.competition == "null" and config.inactive_show == "state"
-        one_slot = inputs.dim() == 3 or inputs.shape[2] == 1
         return (
             is_paper
-            and one_slot
             and not config.gated_communication
             and inputs.device.type == "cpu"
             and native.available(inputs.dtype)
@@ -184,8 +177,6 @@ class RIM(RecurrentCore):
 
     def _run_compiled(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None) -> tuple[Tensor, Tensor]:
         """Do what `_run` does by the loop in C."""
-        keys, values = self._project(inputs if inputs.dim() == 3 else inputs.squeeze(2))
-        assert keys is not None
         h, c = self.unpack(state)
         starts = None if episode_starts is None else episode_starts.bool()
         weights = native.Weights(
@@ -195,7 +186,15 @@ class RIM(RecurrentCore):
             getattr(self, "to_message", None),
             getattr(self, "from_message", None),
         )
-        outputs, h, c = native.run(self._native_shape(), weights, keys, self._hoisted_gates(values), h, c, starts)
+        assert self.key is not None
+        shape = self._native_shape()
+        if inputs.dim() == 4 and inputs.shape[2] > 1:
+            slot_weights = native.SlotWeights(self.key, self.value, self.weight_ih)
+            outputs, h, c = native.run_slots(shape, weights, slot_weights, inputs, h, c, starts)
+        else:
+            keys, values = self._project(inputs if inputs.dim() == 3 else inputs.squeeze(2))
+            assert keys is not None
+            outputs, h, c = native.run(shape, weights, self.weight_ih, keys, values, h, c, starts)
         last = h.flatten(1) if c is None else torch.cat([h.flatten(1), c.flatten(1)], dim=1)
         return outputs.flatten(2), last
 
@@ -207,6 +206,38 @@ class RIM(RecurrentCore):
             config.communication_key_size, config.communication_value_size, config.active_units, config.cell == "lstm",
             config.bounded_messages,
         )  # fmt: skip
+
+    def _run_unrolled(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Do what `_run` does by the loop written out by hand."""
+        slots = self._slots(inputs)
+        keys, values = self._project(slots)
+        one_slot = slots.shape[2] == 1
+        outputs, h, c = unrolled.run(
+            self.config,
+            unrolled.Inputs(
+                keys,
+                self._hoisted_gates(values.squeeze(2)) if one_slot else values,
+                None if one_slot else self.weight_ih,
+                *self.unpack(state),
+                None if episode_starts is None else episode_starts.bool(),
+                self.from_state,
+                self.bias,
+                self.bias_hn,
+                *self._message_weights(),
+            ),
+        )
+        last = h.flatten(1) if c is None else torch.cat([h.flatten(1), c.flatten(1)], dim=1)
+        return outputs.flatten(2), last
+
+    def _message_weights(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return communication's stacked maps in and out, and the bias of the latter; gate and map are one stack."""
+        if not self.config.communication:
+            return None, None, None
+        if not self.config.gated_communication:
+            return self.to_message, self.from_message, None
+        maps = (self.message_gate, self.message_out)
+        weight, bias = torch.cat([part.weight for part in maps]), torch.cat([part.bias for part in maps])
+        return self.to_message, weight.t(), bias
 
     def _run(
         self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None, traces: list[StepTrace] | None
@@ -232,9 +263,7 @@ class RIM(RecurrentCore):
 
     def _hoist(self, inputs: Tensor) -> Iterable[StepInputs]:
         """Compute what does not depend on the state for all T steps at once, and yield it step by step."""
-        slots = inputs if inputs.dim() == 4 else inputs.unsqueeze(2)  # (T, B, N, I)
-        if not self.config.input_attention:
-            slots = slots.mean(dim=2, keepdim=True)
+        slots = self._slots(inputs)
         steps, _, count, _ = slots.shape
         projected_keys, values = self._project(slots)
         keys: Iterable[Tensor | None] = [None] * steps if projected_keys is None else projected_keys.unbind()
@@ -242,6 +271,11 @@ class RIM(RecurrentCore):
             return (StepInputs(k, v, None) for k, v in zip(keys, values.unbind(), strict=True))
         gates = self._hoisted_gates(values.squeeze(2)).permute(1, 3, 2, 0, 4)  # (T, K, B, H, G)
         return (StepInputs(k, None, g) for k, g in zip(keys, gates.unbind(), strict=True))
+
+    def _slots(self, inputs: Tensor) -> Tensor:
+        """Return the inputs as slots (T, B, N, I): without input attention one, their mean."""
+        slots = inputs if inputs.dim() == 4 else inputs.unsqueeze(2)
+        return slots if self.config.input_attention else slots.mean(dim=2, keepdim=True)
 
     def _project(self, slots: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return keys (..., H, D), None without input attention, and values (..., H, E/H) of slots (..., I)."""

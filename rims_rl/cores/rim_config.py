@@ -14,7 +14,7 @@ Shown = Literal["state", "candidate"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"bounded_messages": False},
-    "authors": {"competition": "units", "gated_communication": True, "inactive_show": "candidate"},
+    "authors": {"cell": "gru", "competition": "units", "gated_communication": True, "inactive_show": "candidate"},
 }
 """`paper`: the method as published. `authors`: where the authors' Atari code departs from it. Neither: the paper's
 method with bounded messages, because the published residual diverged with GRU units in reinforcement learning."""
@@ -30,8 +30,8 @@ class RIMConfig:
     """How many units update at each step (k_A)."""
     unit_size: int = 85
     """Size of one unit's state."""
-    cell: Cell = "gru"
-    """The units' dynamics: gru or lstm."""
+    cell: Cell = "lstm"
+    """The units' dynamics: lstm or gru. In agents take lstm: messages add up in the very state that a GRU keeps."""
     input_heads: int = 1
     """Heads of the input attention; scores are averaged over heads before the selection."""
     input_key_size: int = 64

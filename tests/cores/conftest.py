@@ -7,6 +7,6 @@ import pytest
 
 @pytest.fixture
 def chosen_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run on the RIM's eager loop, or on the one that the parameter `loop` says (in C: where there is a compiler)."""
-    loop = request.getfixturevalue("loop") if "loop" in request.fixturenames else "0"
-    monkeypatch.setenv("RIMS_RL_NATIVE", loop)
+    """Run on the RIM's eager loop, or on the one that the parameter `loop` says (or the next one that serves)."""
+    loop = request.getfixturevalue("loop") if "loop" in request.fixturenames else "eager"
+    monkeypatch.setenv("RIMS_RL_LOOP", loop)

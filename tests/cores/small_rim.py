@@ -9,19 +9,21 @@ import torch
 from torch import Tensor
 
 from rims_rl.cores import RIM, RIMConfig
+from rims_rl.cores.loops import LOOPS
 from tests.cores.every_core import INPUT_SIZE, SLOTS, SMALL_RIM
 
 LENGTH, BATCH, UNITS, ACTIVE, SIZE = 11, 2, 5, 3, 17
 TIGHT = {"rtol": 1e-12, "atol": 1e-12}
-both_loops = pytest.mark.parametrize("loop", ["0", "1"], ids=["eager", "compiled"])
+every_loop = pytest.mark.parametrize("loop", LOOPS)
 both_cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
 both_presets = pytest.mark.parametrize("preset", ["paper", "authors"])
 with_and_without_slots = pytest.mark.parametrize("slots", [None, SLOTS])
 
 
 def build(preset: str | None = "paper", **settings: Any) -> RIM:
+    """Return a small RIM, with GRU units unless the settings say otherwise: their whole state is h."""
     torch.manual_seed(0)
-    return RIM(INPUT_SIZE, RIMConfig.from_settings(preset, **{**SMALL_RIM, **settings})).double()
+    return RIM(INPUT_SIZE, RIMConfig.from_settings(preset, **{**SMALL_RIM, "cell": "gru", **settings})).double()
 
 
 def some_inputs(length: int = LENGTH, slots: int | None = None) -> Tensor:

@@ -18,7 +18,7 @@ TIGHT = {"rtol": 1e-12, "atol": 1e-12}
 
 @pytest.fixture(autouse=True)
 def _loop_of_the_case(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RIMS_RL_NATIVE", "1" if case.compiled else "0")
+    monkeypatch.setenv("RIMS_RL_LOOP", case.loop)
 
 
 def steps_one_by_one(
@@ -170,7 +170,7 @@ class TestSequencesAreStrangers:
 class TestGradients:
     def test_every_parameter_gets_gradient(self, case: Case) -> None:
         core = case.build()
-        outputs, _ = core(case.inputs(), lived_state(core, case))
+        outputs, _ = core(case.inputs(), lived_state(core, case), some_resets())
         (outputs * torch.randn_like(outputs)).sum().backward()
         without = [name for name, p in core.named_parameters() if p.grad is None or not p.grad.any()]
         assert without == []

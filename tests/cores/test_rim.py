@@ -17,10 +17,10 @@ from tests.cores.small_rim import (
     TIGHT,
     UNITS,
     both_cells,
-    both_loops,
     both_presets,
     build,
     by_unit,
+    every_loop,
     some_inputs,
     some_state,
     with_and_without_slots,
@@ -55,14 +55,14 @@ class TestSelection:
         _, _, found = core.diagnose(some_inputs(1, slots), core.initial_state(BATCH))
         assert found["active"].tolist() == [[[True, True, True, False, False]] * BATCH]
 
-    @both_loops
+    @every_loop
     def test_ties_go_to_the_lower_index_in_the_outputs_too(self, loop: str) -> None:
         core = build()
         outputs, _ = core(some_inputs(1), core.initial_state(BATCH))
         moved = by_unit(outputs)[0].abs().sum(dim=-1) > 0.0
         assert moved.tolist() == [[True, True, True, False, False]] * BATCH
 
-    @both_loops
+    @every_loop
     def test_no_gradient_comes_through_the_choice(self, loop: str) -> None:
         """An inactive unit's query decides that it is inactive, and yet gets no gradient from the step."""
         core = build(communication=False)
@@ -99,7 +99,7 @@ class TestNullAttention:
 
 
 class TestInactiveUnits:
-    @both_loops
+    @every_loop
     @both_cells
     @both_presets
     def test_keep_h_and_c_to_the_bit(self, cell: str, preset: str, loop: str) -> None:
@@ -114,7 +114,7 @@ class TestInactiveUnits:
                     assert not torch.isclose(before_part[active], after_part[active], rtol=1e-3).all(dim=-1).any()
             state = after
 
-    @both_loops
+    @every_loop
     @both_cells
     @both_presets
     def test_pass_the_gradient_through_unchanged_and_take_none_from_input_or_others(
@@ -133,7 +133,7 @@ class TestInactiveUnits:
             assert found is None or torch.equal(found, right)
         assert torch.count_nonzero(to_inputs) == 0
 
-    @both_loops
+    @every_loop
     def test_are_read_by_the_others(self, loop: str) -> None:
         core = build()
         inputs, state = some_inputs(1), some_state(core).requires_grad_()
@@ -142,7 +142,7 @@ class TestInactiveUnits:
         (to_state,) = torch.autograd.grad(by_unit(outputs)[0, 0][active].sum(), state)
         assert (by_unit(to_state)[0][~active].abs().sum(dim=-1) > 0.0).all()
 
-    @both_loops
+    @every_loop
     def test_are_not_read_without_communication(self, loop: str) -> None:
         core = build(communication=False)
         inputs, state = some_inputs(1), some_state(core).requires_grad_()
@@ -163,7 +163,7 @@ class TestInactiveUnits:
             core.bias[silent] += 1.0  # only the candidate of this unit depends on it
         assert not torch.allclose(core(inputs, state)[0], outputs)
 
-    @both_loops
+    @every_loop
     def test_that_show_their_state_do_not_show_what_they_would_have_become(self, loop: str) -> None:
         core = build()
         inputs, state = some_inputs(1)[:, :1], some_state(core)[:1]
@@ -232,7 +232,7 @@ class TestCommunication:
         inputs, state = some_inputs(), some_state(talking)
         assert_close(talking(inputs, state)[0], silent(inputs, state)[0], **TIGHT)
 
-    @both_loops
+    @every_loop
     def test_bounded_messages_add_at_most_one_to_a_state(self, loop: str) -> None:
         talking, silent = build(None), build(None, communication=False)
         silent.load_state_dict(talking.state_dict(), strict=False)
@@ -257,7 +257,7 @@ class TestCommunication:
 
 
 class TestGradientReachesEveryPiece:
-    @both_loops
+    @every_loop
     @both_presets
     def test_of_every_stacked_weight_and_every_unit(self, preset: str, loop: str) -> None:
         core = build(preset)

@@ -84,20 +84,20 @@ def compare(core: RIM, arguments: tuple[Tensor, Tensor, Tensor], tolerance: floa
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RIMS_RL_NATIVE", "0")
+def chosen(monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
+    monkeypatch.setenv("RIMS_RL_LOOP", loop)
 
 
+@pytest.mark.parametrize("loop", ["unrolled", "eager"])
+@pytest.mark.usefixtures("chosen")
 class TestFastEqualsSlow:
-    @pytest.mark.usefixtures("eager")
     @pytest.mark.parametrize(("cell", "preset", "slots", "variant"), GRID)
-    def test_eager_loop_in_float64(self, cell: str, preset: str, slots: int | None, variant: str) -> None:
+    def test_in_float64(self, cell: str, preset: str, slots: int | None, variant: str) -> None:
         core = build(cell, preset, variant, torch.float64)
         compare(core, sequence(core, slots, torch.float64), 1e-10)
 
-    @pytest.mark.usefixtures("eager")
     @pytest.mark.parametrize(("cell", "preset", "slots"), list(product(("gru", "lstm"), ("paper", "authors"), (1, 7))))
-    def test_eager_loop_in_float32(self, cell: str, preset: str, slots: int | None) -> None:
+    def test_in_float32(self, cell: str, preset: str, slots: int | None) -> None:
         core = build(cell, preset, "as-it-is", torch.float32)
         compare(core, sequence(core, slots, torch.float32), 1e-4)
 

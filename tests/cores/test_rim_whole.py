@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from rims_rl.cores import RIM
+from rims_rl.cores import RIM, RIMConfig
 from tests.cores.every_core import INPUT_SIZE, SLOTS
 from tests.cores.small_rim import (
     BATCH,
@@ -166,7 +166,8 @@ class TestParameterCount:
         }
         assert names == {"value", "weight_ih", "from_state", "bias", "bias_hn"}
 
-    def test_by_default_is_that_of_the_papers_atari_agent(self) -> None:
+    def test_by_default_is_that_of_the_papers_atari_agent_with_lstm_units(self) -> None:
         config = RIM(512).config
-        assert (config.num_units, config.active_units, config.unit_size, config.cell) == (6, 4, 85, "gru")
+        assert (config.num_units, config.active_units, config.unit_size, config.cell) == (6, 4, 85, "lstm")
+        assert RIMConfig.from_settings("authors").cell == "gru"
         assert config.value_size == 4 * 85
