@@ -34,6 +34,8 @@ class Feedforward(RecurrentCore):
     """One layer with ReLU, applied to every step on its own; its state is empty, F = 0."""
 
     config_class = FeedforwardConfig
+    width_setting = "hidden_size"
+    paper = "no memory: the control"
 
     def __init__(self, input_size: int, config: FeedforwardConfig | None = None) -> None:
         super().__init__()

@@ -35,6 +35,8 @@ class GRU(RecurrentCore):
     """One layer of `nn.GRU` (Cho et al. 2014), weights named and drawn as torch does."""
 
     config_class = GRUConfig
+    width_setting = "hidden_size"
+    paper = "Cho et al. 2014"
 
     def __init__(self, input_size: int, config: GRUConfig | None = None) -> None:
         super().__init__()

@@ -37,6 +37,8 @@ class LSTM(RecurrentCore):
     """One layer of `nn.LSTM` (Hochreiter and Schmidhuber 1997), weights named and drawn as torch does."""
 
     config_class = LSTMConfig
+    width_setting = "hidden_size"
+    paper = "Hochreiter & Schmidhuber 1997"
 
     def __init__(self, input_size: int, config: LSTMConfig | None = None) -> None:
         super().__init__()

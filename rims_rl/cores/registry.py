@@ -6,13 +6,28 @@ from dataclasses import fields
 from typing import Any
 
 from rims_rl.cores.base import RecurrentCore
+from rims_rl.cores.dnc import DNC
+from rims_rl.cores.entnet import EntNet
 from rims_rl.cores.feedforward import Feedforward
 from rims_rl.cores.gru import GRU
 from rims_rl.cores.lstm import LSTM
+from rims_rl.cores.ntm import NTM
 from rims_rl.cores.rim import RIM
+from rims_rl.cores.rmc import RMC
+from rims_rl.cores.transformer import Transformer
 from rims_rl.errors import ConfigError, UnknownNameError
 
-_CORES: dict[str, type[RecurrentCore]] = {"rim": RIM, "lstm": LSTM, "gru": GRU, "feedforward": Feedforward}
+_CORES: dict[str, type[RecurrentCore]] = {
+    "rim": RIM,
+    "lstm": LSTM,
+    "gru": GRU,
+    "feedforward": Feedforward,
+    "rmc": RMC,
+    "entnet": EntNet,
+    "transformer": Transformer,
+    "ntm": NTM,
+    "dnc": DNC,
+}
 
 
 def core_names() -> list[str]:

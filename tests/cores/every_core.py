@@ -5,13 +5,14 @@ Sizes are primes and differ from each other, so that no wrong axis fits by chanc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rims_rl.cores import RecurrentCore, RIMConfig, make_core
+from rims_rl.cores.loops import LOOPS
 
 LENGTH, BATCH, INPUT_SIZE, SLOTS = 11, 3, 13, 7
 
@@ -26,6 +27,9 @@ SMALL_RIM: dict[str, Any] = {
     "communication_value_size": 31,
 }
 
+SMALL_NTM: dict[str, Any] = {"hidden_size": 17, "memory_rows": 7, "memory_width": 5, "output_size": 11}
+SMALL_DNC: dict[str, Any] = {**SMALL_NTM, "read_heads": 3}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -34,8 +38,8 @@ class Case:
     core: str
     settings: dict[str, Any] = field(default_factory=dict)
     slots: int | None = None
-    compiled: bool = True
-    """Off: the RIM's loop in C is switched off, so that the eager loop is tested where both would serve."""
+    loop: str = "compiled"
+    """Which of the RIM's loops is tried first: compiled, unrolled or eager."""
     true_gradient: bool = True
     """Off: the core blocks a gradient on purpose, so that its gradient is not the derivative of its outputs."""
 
@@ -50,32 +54,45 @@ class Case:
         return torch.randn(length, batch, *middle, INPUT_SIZE, dtype=dtype)
 
 
-def rim(slots: int | None = None, compiled: bool = True, **settings: Any) -> Case:
+def rim(slots: int | None = None, **settings: Any) -> Case:
     """Return a small RIM's case."""
     config = RIMConfig.from_settings(**{**SMALL_RIM, **settings})
     blocks = config.inactive_show == "candidate" and config.communication and config.active_units < config.num_units
-    return Case("rim", {**SMALL_RIM, **settings}, slots, compiled, true_gradient=not blocks)
+    return Case("rim", {**SMALL_RIM, **settings}, slots, true_gradient=not blocks)
 
 
-CASES: dict[str, Case] = {
+def on_every_loop(cases: dict[str, Case]) -> dict[str, Case]:
+    """Return the RIM's cases on the first loop that serves, and, by name, on those that come after it."""
+    found = dict(cases)
+    for name, case in cases.items():
+        config = RIMConfig.from_settings(**case.settings)
+        in_c = config.competition == "null" and config.inactive_show == "state" and not config.gated_communication
+        for loop in LOOPS[1:] if in_c and config.input_attention else LOOPS[2:]:
+            found[f"{name}-{loop}"] = replace(case, loop=loop)
+    return found
+
+
+SMALL_TRANSFORMER: dict[str, Any] = {"model_size": 2 * 7, "num_layers": 3, "heads": 2, "window": 5}
+SMALL_RMC: dict[str, Any] = {"num_slots": 5, "slot_size": 2 * 7, "heads": 2, "key_size": 3}
+SMALL_ENTNET: dict[str, Any] = {"num_slots": 5, "slot_size": 7}
+
+RIM_CASES: dict[str, Case] = {
     "rim-gru": rim(cell="gru"),
-    "rim-gru-eager": rim(compiled=False, cell="gru"),
     "rim-gru-7-slots": rim(SLOTS, cell="gru"),
     "rim-lstm": rim(cell="lstm"),
     "rim-gru-paper": rim(cell="gru", preset="paper"),
-    "rim-gru-paper-eager": rim(compiled=False, cell="gru", preset="paper"),
     "rim-gru-paper-1-slot": rim(1, cell="gru", preset="paper"),
     "rim-gru-paper-7-slots": rim(SLOTS, cell="gru", preset="paper"),
     "rim-gru-authors": rim(cell="gru", preset="authors"),
     "rim-gru-authors-7-slots": rim(SLOTS, cell="gru", preset="authors"),
     "rim-lstm-paper": rim(cell="lstm", preset="paper"),
-    "rim-lstm-paper-eager": rim(compiled=False, cell="lstm", preset="paper"),
     "rim-lstm-paper-7-slots": rim(SLOTS, cell="lstm", preset="paper"),
     "rim-lstm-authors": rim(cell="lstm", preset="authors"),
     "rim-lstm-authors-7-slots": rim(SLOTS, cell="lstm", preset="authors"),
     "rim-gru-authors-showing-state": rim(cell="gru", preset="authors", inactive_show="state"),
     "rim-lstm-authors-showing-state-7-slots": rim(SLOTS, cell="lstm", preset="authors", inactive_show="state"),
     "rim-two-input-heads": rim(input_heads=2),
+    "rim-gru-two-input-heads": rim(cell="gru", input_heads=2),
     "rim-two-input-heads-7-slots": rim(SLOTS, input_heads=2),
     "rim-authors-two-input-heads-7-slots": rim(SLOTS, preset="authors", input_heads=2),
     "rim-no-input-attention": rim(input_attention=False, active_units=5),
@@ -86,9 +103,32 @@ CASES: dict[str, Case] = {
     "rim-gated-communication": rim(gated_communication=True),
     "rim-all-active": rim(active_units=5),
     "rim-authors-all-active": rim(preset="authors", active_units=5),
+}
+
+CASES: dict[str, Case] = {
+    **on_every_loop(RIM_CASES),
     "lstm": Case("lstm", {"hidden_size": 17}),
     "gru": Case("gru", {"hidden_size": 17}),
     "feedforward": Case("feedforward", {"hidden_size": 17}),
+    "ntm": Case("ntm", SMALL_NTM),
+    "ntm-feedforward": Case("ntm", {**SMALL_NTM, "controller": "feedforward"}),
+    "ntm-two-reads-three-writes": Case("ntm", {**SMALL_NTM, "read_heads": 2, "write_heads": 3}),
+    "ntm-shifts-of-two-rows": Case("ntm", {**SMALL_NTM, "shift_range": 2}),
+    "dnc": Case("dnc", SMALL_DNC),
+    "dnc-one-read": Case("dnc", {**SMALL_DNC, "read_heads": 1}),
+    "rmc": Case("rmc", SMALL_RMC),
+    "rmc-gate-per-slot": Case("rmc", {**SMALL_RMC, "gate": "memory"}),
+    "rmc-no-gate": Case("rmc", {**SMALL_RMC, "gate": "none"}),
+    "rmc-two-blocks": Case("rmc", {**SMALL_RMC, "num_blocks": 2, "mlp_layers": 1}),
+    "rmc-more-slots-than-slot-size": Case("rmc", {**SMALL_RMC, "num_slots": 17}),
+    "entnet": Case("entnet", SMALL_ENTNET),
+    "entnet-identity": Case("entnet", {**SMALL_ENTNET, "activation": "identity"}),
+    "entnet-all-slots": Case("entnet", {**SMALL_ENTNET, "readout": "slots"}),
+    "transformer": Case("transformer", SMALL_TRANSFORMER),
+    "transformer-residual": Case("transformer", {**SMALL_TRANSFORMER, "gating": "residual"}),
+    "transformer-learned-positions": Case("transformer", {**SMALL_TRANSFORMER, "positions": "learned"}),
+    "transformer-window-1": Case("transformer", {**SMALL_TRANSFORMER, "window": 1}),
+    "transformer-window-17": Case("transformer", {**SMALL_TRANSFORMER, "window": 17, "num_layers": 1}),
 }
 
 
