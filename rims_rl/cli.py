@@ -1,4 +1,4 @@
-"""The command line: `rims-rl train | evaluate | record | plot | configs | bench`.
+"""The command line: `rims-rl train | evaluate | record | configs | cores | plot | bench`.
 
 Bad input is one line on stderr and exit code 2, before anything is made. What a command needs is imported when it runs,
 so that `--help` and `configs` answer at once.
@@ -21,8 +21,8 @@ import tyro
 from rims_rl.config import (
     FIELD_NAMES,
     RESUMABLE,
-    BenchConfig,
     ConfigsConfig,
+    CoresConfig,
     EvaluateConfig,
     PlotConfig,
     RecordConfig,
@@ -42,10 +42,27 @@ commands:
   evaluate   play games, report scores  rims-rl evaluate RUN --episodes 30
   record     film an episode            rims-rl record RUN
   configs    list the presets           rims-rl configs
+  cores      list the memories          rims-rl cores
   plot       draw learning curves       rims-rl plot RUN RUN --output curves.png
-  bench      measure speed, as ratios   rims-rl bench core
+  bench      measure speed and memory   rims-rl bench core
 
 `rims-rl COMMAND --help` explains every option of a command; `rims-rl --version` prints the version.
+"""
+
+_BENCH_HELP = """\
+usage: rims-rl bench core|train|env [OPTIONS]
+
+Measure speed and peak memory: ours and a peer's in the same run, in turns, as ratios.
+
+benchmarks:
+  core    the memory alone: the RIM against torch's LSTM and GRU
+          rims-rl bench core --cores all --json core.json
+  train   whole agents: RIMPPO against RecurrentPPO and PPO
+          rims-rl bench train --env breakout --repeats 3
+  env     the environments alone: our routes against SB3's
+          rims-rl bench env --n-envs 1 8 64
+
+Each takes some minutes and wants an idle machine. `rims-rl bench core --help` explains the options.
 """
 
 
@@ -117,6 +134,14 @@ def _configs(arguments: list[str]) -> int:
     return 0
 
 
+def _cores(arguments: list[str]) -> int:
+    config = parse(CoresConfig, arguments, "cores")
+    from rims_rl.core_listing import list_cores
+
+    list_cores(config)
+    return 0
+
+
 def _plot(arguments: list[str]) -> int:
     config = parse(PlotConfig, arguments, "plot")
     from rims_rl.results import plot_runs
@@ -126,7 +151,17 @@ def _plot(arguments: list[str]) -> int:
 
 
 def _bench(arguments: list[str]) -> int:
-    config = parse(BenchConfig, arguments, "bench")
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_BENCH_HELP, end="")
+        return 0
+    from rims_rl.bench.config import BENCHMARKS
+
+    what, options = arguments[0], arguments[1:]
+    if what.startswith("-"):
+        raise ConfigError(f"bench needs to know what to measure before {what}: {', '.join(BENCHMARKS)}")
+    if what not in BENCHMARKS:
+        raise UnknownNameError("benchmark", what, BENCHMARKS)
+    config = parse(BENCHMARKS[what], options, f"bench {what}")
     from rims_rl.bench import run_bench
 
     run_bench(config)
@@ -134,8 +169,8 @@ def _bench(arguments: list[str]) -> int:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train, "evaluate": _evaluate, "record": _record, "configs": _configs, "plot": _plot,
-    "bench": _bench,
+    "train": _train, "evaluate": _evaluate, "record": _record, "configs": _configs, "cores": _cores,
+    "plot": _plot,    "bench": _bench,
 }  # fmt: skip
 
 

@@ -108,9 +108,11 @@ class TrainConfig:
     """Go on with the run in this folder, from its newest good checkpoint."""
 
     core: str = "rim"
-    """Memory of the agent: rim, lstm, gru, feedforward, or another registered core."""
+    """Memory of the agent: rim, lstm, gru, or another of `rims-rl cores`."""
     core_kwargs: Pairs = field(default_factory=dict)
     """Settings of the core, e.g. num_units:6 active_units:4 cell:gru; added to the preset's for the same core."""
+    core_parameters: OptionalInt = None
+    """Choose the core's width so that it has about this many parameters, to compare cores of equal size."""
     encoder: OptionalText = None
     """Network before the core: nature (a CNN to one vector) or nature-slots (to 49 places); by default, what fits."""
     encoder_kwargs: Pairs = field(default_factory=dict)
@@ -255,6 +257,18 @@ class ConfigsConfig:
 
 
 @dataclass(frozen=True)
+class CoresConfig:
+    """List the cores with their papers and sizes, or the settings of one."""
+
+    name: Annotated[Positional[str | None], arg(metavar="[NAME]")] = None
+    """A core's name; by default all cores are listed."""
+    input_size: Int = 512
+    """Size of the input vector that parameters are counted for."""
+    parameters: OptionalInt = None
+    """Show each core at the size that comes nearest to this many parameters; by default at its own."""
+
+
+@dataclass(frozen=True)
 class PlotConfig:
     """Draw the learning curves of runs of one environment."""
 
@@ -264,26 +278,13 @@ class PlotConfig:
     """Picture to write: .png, .svg or .pdf."""
 
 
-@dataclass(frozen=True)
-class BenchConfig:
-    """Measure the RIM core's speed against torch's LSTM and GRU, in turns, as ratios."""
-
-    what: Annotated[Positional[Literal["core"]], arg(metavar="[core]")] = "core"
-    """What is measured: core, the memory alone."""
-    repeats: int = 15
-    """Turns per comparison; the medians are reported."""
-    torch_threads: int = 0
-    """CPU threads for PyTorch and the RIM; 0 leaves PyTorch's default."""
-    json: OptionalPath = None
-    """Also write the result to this JSON file."""
-
-
 FIELD_NAMES: tuple[str, ...] = tuple(entry.name for entry in fields(TrainConfig))
 
 # What may differ between the parts of a resumed run: it changes how far and where the run goes, not what is learned.
 RESUMABLE: frozenset[str] = frozenset(
-    {"resume", "total_timesteps", "device", "torch_threads", "verbose", "log_interval", "save_freq", "keep_checkpoints"}
-    | {"eval_freq", "eval_episodes", "video_freq", "wandb", "wandb_project", "wandb_entity", "wandb_tags"}
+    {"resume", "total_timesteps", "device", "torch_threads", "profile", "verbose", "log_interval", "save_freq"}
+    | {"keep_checkpoints", "eval_freq", "eval_episodes", "video_freq"}
+    | {"wandb", "wandb_project", "wandb_entity", "wandb_tags"}
 )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from rims_rl.cli import given_options, main, parse, parse_train
-from rims_rl.config import ConfigsConfig, EvaluateConfig, RecordConfig, TrainConfig
+from rims_rl.config import ConfigsConfig, CoresConfig, EvaluateConfig, RecordConfig, TrainConfig
+from rims_rl.cores import core_class, core_names, matched_settings, parameter_count
 from rims_rl.errors import ConfigError, UnknownNameError
 from rims_rl.runs import RunFolder, save_config
 
@@ -72,7 +73,13 @@ class TestPrecedence:
 class TestHelp:
     @pytest.mark.parametrize("command", ["train", "evaluate", "record", "configs"])
     def test_every_option_is_explained(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-        kinds = {"train": TrainConfig, "evaluate": EvaluateConfig, "record": RecordConfig, "configs": ConfigsConfig}
+        kinds = {
+            "train": TrainConfig,
+            "evaluate": EvaluateConfig,
+            "record": RecordConfig,
+            "configs": ConfigsConfig,
+            "cores": CoresConfig,
+        }
         assert main([command, "--help"]) == 0
         shown = capsys.readouterr().out
         for entry in fields(kinds[command]):
@@ -122,7 +129,7 @@ class TestBadInput:
             (["train", "--config", "qick"], "unknown preset 'qick'; did you mean 'quick'?"),
             (["train", "--env", "pongg"], "did you mean 'pong'"),
             (["train", "--env", "ALE/Pongg-v5"], "did you mean 'pong'"),
-            (["train", "--core", "rimm"], "unknown core 'rimm'; did you mean 'rim'?"),
+            (["train", "--core", "rimm"], "unknown core 'rimm'; did you mean 'rim' or 'rmc'?"),
             (["train", "--core-kwargs", "num_unit:3"], "did you mean 'num_units'"),
             (["train", "--encoder", "natur"], "unknown encoder 'natur'; did you mean 'nature'"),
             (["train", "--protocol", "atari"], "invalid choice 'atari'"),
@@ -201,3 +208,38 @@ class TestParse:
     def test_a_positional_stays_a_positional(self) -> None:
         config = parse(EvaluateConfig, ["runs/x", "--episodes", "7", "--protocol", "machado"], "evaluate")
         assert (config.run, config.episodes, config.protocol) == (Path("runs/x"), 7, "machado")
+
+
+class TestCores:
+    def test_every_core_is_listed_with_its_paper_and_parameters(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["cores"]) == 0
+        shown = capsys.readouterr().out
+        for name in core_names():
+            line = next(line for line in shown.splitlines() if f" {name} " in line)
+            assert core_class(name).paper in line
+            assert f"{parameter_count(name, 512):,}" in line
+
+    def test_cores_of_equal_size_are_shown_where_it_is_asked(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["cores", "--parameters", "1e6", "--input-size", "37"]) == 0
+        shown = capsys.readouterr().out
+        assert "cores on 37 inputs, matched to 1,000,000 parameters" in shown
+        assert f"{parameter_count('gru', 37, **matched_settings('gru', 37, 1_000_000)):,}" in shown
+
+    def test_one_core_is_shown_with_what_its_settings_mean(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["cores", "lstm"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "hidden_size │ 512 │ Size of the hidden state" in shown
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["lstn"], "unknown core 'lstn'"),
+            (["--parameters", "10"], "comes near 10 parameters"),
+            (["--input-size", "0"], "input_size must be a whole number of at least 1"),
+        ],
+    )
+    def test_bad_input_is_one_line(self, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["cores", *options]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.splitlines()) == 1

@@ -1,0 +1,102 @@
+"""What surrounds a result: the live line while it is measured, the tables, and the JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import get_console
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from rims_rl.bench.config import BenchConfig
+from rims_rl.bench.measure import Say
+from rims_rl.bench.results import Result
+from rims_rl.bench.tables import WIDTH, tables
+from rims_rl.runs import command_line, versions
+
+
+@contextmanager
+def progress() -> Iterator[Say]:
+    """Show what is being measured in one live line, which is drawn when it changes alone: no thread runs beside."""
+    console, began = get_console(), time.monotonic()
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def say(what: str) -> None:
+            if console.is_terminal:
+                line = Text(
+                    f"{time.monotonic() - began:4.0f} s  {what}", style="dim", no_wrap=True, overflow="ellipsis"
+                )
+                live.update(line, refresh=True)
+
+        yield say
+
+
+def print_report(result: Result) -> None:
+    """Print the tables, their notes and the machine; files get as many columns as the tables need."""
+    console = get_console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    for shown in [*tables(result), f"[dim]{describe_machine()}[/dim]"]:
+        console.print(shown, highlight=False)
+
+
+def write_report(path: Path, config: BenchConfig, result: Result) -> None:
+    """Write the result with what it depends on."""
+    settings = {name: _plain(value) for name, value in asdict(config).items() if name != "json"}
+    about = {
+        "command": shlex.join(command_line()), "date": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": machine(),
+        "versions": versions(), "settings": settings,
+    }  # fmt: skip
+    path.write_text(json.dumps({**about, **asdict(result)}, indent=2) + "\n", "utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """Return what tells this machine's numbers from another's."""
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    found: dict[str, Any] = {
+        "processor": processor_name(),
+        "cores": usable,
+        "torch_threads": torch.get_num_threads(),
+        "system": platform.platform(),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def describe_machine() -> str:
+    """Return the machine and the versions that matter most, as one line."""
+    about, found = machine(), versions()
+    parts = [
+        about["processor"],
+        f"{about['cores']} cores",
+        f"torch threads: {about['torch_threads']}",
+        about.get("gpu"),
+    ]
+    parts += [f"torch {found['torch']}", f"rims-rl {found['rims-rl']}", time.strftime("%Y-%m-%d")]
+    return ", ".join(part for part in parts if part)
+
+
+def processor_name() -> str:
+    """Return the processor's name, as its maker or else its architecture has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,1 @@
+"""Tests of rims_rl/bench."""
