@@ -64,6 +64,7 @@ def policy_kwargs(config: TrainConfig) -> dict[str, Any]:
     return {
         "core": config.core,
         "core_kwargs": dict(config.core_kwargs),
+        "core_parameters": config.core_parameters,
         "encoder": config.encoder,
         "encoder_kwargs": dict(config.encoder_kwargs),
         "encoder_precision": config.encoder_precision,

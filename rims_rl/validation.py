@@ -10,7 +10,7 @@ _AT_LEAST_ONE = (
     "keep_checkpoints",
 )  # fmt: skip
 _AT_LEAST_ZERO = ("seed", "save_freq", "eval_freq", "video_freq", "torch_threads", "ent_coef", "vf_coef")
-_POSITIVE_IF_GIVEN = ("max_grad_norm", "clip_range_vf", "target_kl")
+_POSITIVE_IF_GIVEN = ("max_grad_norm", "clip_range_vf", "target_kl", "core_parameters")
 _MOST_SEED = 2**31 - 1
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from gymnasium import spaces
@@ -52,12 +52,10 @@ class NatureConvolutions(nn.Module):
         weight, images = self.first.weight, images.contiguous(memory_format=torch.channels_last)
         if images.dtype == torch.uint8:
             weight = weight / 255.0
-        device = (
-            images.device.type
-        )  # under autocast bytes become what the convolution takes at once: 0 to 255 are exact
+        device = images.device.type  # bytes turn at once into what autocast takes: bfloat16 holds 0 to 255 exactly
         kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        maps = torch.relu(F.conv2d(images.to(kind), weight, self.first.bias, stride=4))
-        return torch.relu(self.third(torch.relu(self.second(maps))))
+        maps = F.conv2d(images.to(kind), weight, self.first.bias, stride=4).relu_()
+        return cast(Tensor, self.third(self.second(maps).relu_()).relu_())
 
 
 class NatureEncoder(BaseFeaturesExtractor):
@@ -76,7 +74,8 @@ class NatureEncoder(BaseFeaturesExtractor):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Encode images (B, C, H, W) to vectors (B, I)."""
-        return torch.relu(self.linear(self.convolutions(observations).flatten(1)))
+        encoded: Tensor = self.linear(self.convolutions(observations).flatten(1))
+        return encoded.relu_()
 
 
 def _map_size(convolutions: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:

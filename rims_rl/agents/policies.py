@@ -33,7 +33,7 @@ from rims_rl.agents.extractors import (
     encoder_class,
 )
 from rims_rl.agents.profile import Stopwatch
-from rims_rl.cores import RecurrentCore, make_core
+from rims_rl.cores import RecurrentCore, make_core, matched_settings
 from rims_rl.errors import ConfigError, NonFiniteError
 
 Pair = tuple[Tensor, Tensor]
@@ -75,6 +75,7 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         lr_schedule: Schedule,
         core: str | type[RecurrentCore] = "rim",
         core_kwargs: dict[str, Any] | None = None,
+        core_parameters: int | None = None,
         encoder: str | type[BaseFeaturesExtractor] | None = None,
         encoder_kwargs: dict[str, Any] | None = None,
         encoder_precision: str = "float32",
@@ -91,7 +92,7 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         self.check_spaces(observation_space, action_space)
-        self.core_name, self.core_kwargs = core, dict(core_kwargs or {})
+        self.core_name, self.core_kwargs, self.core_parameters = core, dict(core_kwargs or {}), core_parameters
         self.encoder_name, self.encoder_kwargs = encoder or self.default_encoder, dict(encoder_kwargs or {})
         chosen_encoder = encoder_class(self.encoder_name)
         check_encoder_settings(chosen_encoder, self.encoder_kwargs)
@@ -122,6 +123,9 @@ class RIMPolicy(RecurrentActorCriticPolicy):
     def _build_mlp_extractor(self) -> None:
         """Build the core, now that the encoder's size is known, and the heads' layers behind it."""
         self.features_dim = int(self.features_dim)  # SB3 gives a NumPy number for MultiDiscrete observations
+        if self.core_parameters is not None:  # from here on its settings say all
+            size = self.features_dim, self.core_parameters
+            self.core_kwargs = matched_settings(self.core_name, *size, **self.core_kwargs)
         self.core = make_core(self.core_name, self.features_dim, **self.core_kwargs)
         check_core_reads(self.core, self.features_extractor)
         self.mlp_extractor = MlpExtractor(self.core.output_size, self.net_arch, self.activation_fn, self.device)

@@ -62,7 +62,7 @@ class Stopwatch:
     def enter_in_backward(self, tensor: Tensor, phase: str) -> None:
         """Enter a phase in the backward pass as soon as the tensor's gradient is there."""
         if self.enabled and tensor.requires_grad:
-            tensor.register_hook(self._entering(phase))
+            tensor.register_hook(self._entering(phase))  # type: ignore[no-untyped-call]
 
     def _entering(self, phase: str) -> Callable[[Tensor], None]:
         def hook(_: Tensor) -> None:
@@ -73,6 +73,6 @@ class Stopwatch:
     @staticmethod
     def _now() -> float:
         """Return the time in seconds, after all that a GPU was asked to do is done."""
-        if cuda.is_initialized():
+        if cuda.is_initialized():  # type: ignore[no-untyped-call]
             cuda.synchronize()
         return time.perf_counter()

@@ -1,7 +1,8 @@
 """The rollout buffer for sequences: whole environments cut into chunks, static shapes, no padding.
 
 Axes: T steps per rollout, B environments, L steps per chunk, C = T / L chunks in time, M chunks in a minibatch, F flat
-state size. Frames stay in their own type, and only the state before each chunk is kept.
+state size. Frames stay in their own type and lie channels last, as convolutions read them, under the environment's own
+shape (C, H, W); only the state before each chunk is kept.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ class SequenceBuffer:
 
     def _zeros(self, shape: tuple[int, ...], dtype: Any, device: torch.device) -> Tensor:
         kind = torch.from_numpy(np.zeros(1, dtype=dtype)).dtype
-        return torch.zeros(self.n_steps, self.n_envs, *shape, dtype=kind, device=device)
+        if len(shape) != 3:
+            return torch.zeros(self.n_steps, self.n_envs, *shape, dtype=kind, device=device)
+        channels, height, width = shape
+        return torch.zeros(self.n_steps, self.n_envs, height, width, channels, dtype=kind, device=device).movedim(-1, 2)
 
     def reset(self) -> None:
         """Start a new rollout; what lies here is overwritten step by step."""
@@ -154,6 +158,11 @@ class SequenceBuffer:
         """Gather the chunks numbered `chunk` (M,) in time of the environments `env` (M,)."""
 
         def gather(tensor: Tensor) -> Tensor:  # (T, B, ...) -> (L, M, ...)
+            if tensor.dim() == 5:  # frames are gathered as they lie
+                return gather_rows(tensor.movedim(2, -1)).movedim(-1, 2)
+            return gather_rows(tensor)
+
+        def gather_rows(tensor: Tensor) -> Tensor:
             cut = tensor.view(-1, self.bptt_length, *tensor.shape[1:])  # (C, L, B, ...)
             return cut.transpose(0, 1)[:, chunk, env]
 

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from rims_rl.agents import RIMPPO
+from tests.agents.small_worlds import CORES as SMALL_CORES
 from tests.agents.small_worlds import N_ENVS, N_STEPS, SMALL_RIM
 
 ROLLOUT = N_ENVS * N_STEPS
@@ -26,9 +27,7 @@ CORES = {
     "rim-gru": ("rim", SMALL_RIM),
     "rim-lstm": ("rim", {**SMALL_RIM, "cell": "lstm"}),
     "rim-authors": ("rim", {**SMALL_RIM, "preset": "authors"}),
-    "lstm": ("lstm", {"hidden_size": 11}),
-    "gru": ("gru", {"hidden_size": 11}),
-    "feedforward": ("feedforward", {"hidden_size": 11}),
+    **{name: (name, settings) for name, settings in SMALL_CORES.items() if name != "rim"},
 }
 every_core = pytest.mark.parametrize("core", CORES)
 both_loops = pytest.mark.parametrize("loop", ["0", "1"], ids=["eager", "compiled"])

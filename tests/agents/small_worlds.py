@@ -30,6 +30,11 @@ CORES: dict[str, dict[str, Any]] = {
     "lstm": {"hidden_size": 11},
     "gru": {"hidden_size": 11},
     "feedforward": {"hidden_size": 11},
+    "rmc": {"num_slots": 3, "slot_size": 10, "heads": 2},
+    "entnet": {"num_slots": 5, "slot_size": 7},
+    "transformer": {"model_size": 14, "num_layers": 2, "heads": 2, "window": 5},
+    "ntm": {"hidden_size": 11, "memory_rows": 7, "memory_width": 5},
+    "dnc": {"hidden_size": 11, "memory_rows": 7, "memory_width": 5, "read_heads": 2},
 }
 
 

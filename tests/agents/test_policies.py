@@ -153,7 +153,7 @@ class TestPredict:
         action, state = build().predict(np.zeros(3, np.float32))
         assert action.shape == ()
         assert state is not None
-        assert [part.shape for part in state] == [(1, 1, 18)] * 2
+        assert [part.shape for part in state] == [(1, 1, 35)] * 2
         assert all(part.dtype == np.float32 for part in state)
 
     @every_core

@@ -151,7 +151,7 @@ class TestMemory:
         monkeypatch.setattr(Tensor, "__getitem__", watched)
         batch = next(buffer.minibatches(12))
         assert isinstance(batch.observations, Tensor)
-        assert batch.observations.is_contiguous()
+        assert batch.observations.is_contiguous(memory_format=torch.channels_last)
         assert batch.observations.data_ptr() in gathered
 
     def test_an_observation_is_handed_to_the_policy_where_it_lies(self) -> None:
