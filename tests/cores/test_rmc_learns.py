@@ -1,9 +1,8 @@
 """A relational memory learns to compare what it holds: the n-th farthest task (Santoro et al. 2018, section 4.1).
 
 Vectors come in, each with a label; then come questions: which vector is the n-th farthest from the vector with label m?
-The paper shows 8 vectors of size 16 to memories of thousands of units; here there are 4 of size 2. As learning to
-compare takes long to begin, training asks at first mostly for the farthest, and for every rank alike in its last third;
-all that is tested is questions for every rank alike.
+The paper shows 8 vectors of size 16; here there are 4 of size 2. As learning to compare takes long to begin, training
+asks at first mostly for the farthest and in the end for every rank alike; what is tested asks for every rank alike.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ class TestAutograd:
 
     @with_and_without_slots
     def test_inside_autocast_the_loop_goes_backward_in_full_precision_too(self, slots: int | None) -> None:
-        core = build(torch.float32, unit_size=11)
+        core = build(torch.float32, unit_size=11, cell="gru")
         given = arguments(core, slots=slots)
         inside = [given[1], core.from_state, core.bias, core.bias_hn, core.to_message, core.from_message]
 
