@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rims_rl.cores.native_build import available, library, switched_off
+from rims_rl.cores.native_build import available, library, switched_off, team
 
 __all__ = ["Shape", "SlotWeights", "Weights", "available", "run", "run_slots", "switched_off"]
 
 _SIZES = (
     "T", "B", "K", "S", "G", "H", "D", "C", "P", "E", "N", "I", "V",
-    "active_units", "lstm", "bounded", "keep", "threads",
+    "active_units", "lstm", "bounded", "keep", "threads", "team",
 )  # fmt: skip
 _ARRAYS = (
     "keys", "values", "ready", "slots", "key_t", "value", "from_input",
@@ -35,7 +35,7 @@ _ARRAYS = (
     "d_messages_out", "d_messages", "d_kept", "d_back", "d_bias",
 )  # fmt: skip
 _SEQUENTIAL_WORK = 16
-"""Steps times sequences below which starting threads costs more than they save."""
+"""Steps times sequences below which starting threads of our own costs more than they save."""
 _MANY_STEPS, _ENOUGH_SEQUENCES = 4, 3
 """Steps from which on, and sequences of a thread below which, the input's products are made before the loop."""
 
@@ -247,7 +247,7 @@ def _transposed(tensor: Tensor | None) -> Tensor | None:
 
 
 def _threads(steps: int, batch: int) -> int:
-    return 1 if steps * batch < _SEQUENTIAL_WORK else torch.get_num_threads()
+    return torch.get_num_threads() if team() or steps * batch >= _SEQUENTIAL_WORK else 1
 
 
 def _sizes(shape: Shape, read: Arrays, keep: bool) -> dict[str, int]:
@@ -261,6 +261,7 @@ def _sizes(shape: Shape, read: Arrays, keep: bool) -> dict[str, int]:
         "D": shape.key_size, "C": shape.communication_heads, "P": shape.communication_key_size,
         "E": shape.communication_value_size, "N": count, "I": size, "V": width, "active_units": shape.active_units,
         "lstm": int(shape.lstm), "bounded": int(shape.bounded), "keep": int(keep), "threads": _threads(steps, batch),
+        "team": team(),
     }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(_compiled(dtype)))
     except (OSError, subprocess.SubprocessError) as error:
         reason = " ".join(str(getattr(error, "stderr", None) or error).split())[:300]
-        logging.getLogger("rims_rl").warning("the RIM runs without its compiled loop, some 3 times slower: %s", reason)
+        logging.getLogger("rims_rl").warning("the RIM runs without its compiled loop, slower: %s", reason)
         return None
 
 
@@ -83,6 +83,22 @@ def _compile(command: list[str], target: Path) -> None:
         arguments = [*command, str(FOLDER / "loop.c"), "-o", str(made), "-lm"]
         subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120)
         os.replace(made, target)
+
+
+@cache
+def team() -> int:
+    """Return the address of the OpenMP function by which PyTorch's threads do a job; 0 where it is not to be found."""
+    try:
+        loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libgomp" in line}
+        return next(filter(None, map(_parallel, sorted(loaded))), 0)
+    except OSError:
+        return 0
+
+
+def _parallel(path: str) -> int:
+    """Return the address of GOMP_parallel in a library that is loaded already; 0 where it has none."""
+    function = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
+    return ctypes.cast(function, ctypes.c_void_p).value or 0 if function is not None else 0
 
 
 def _cache_folder() -> Path:

@@ -217,13 +217,27 @@ class TestThreads:
     @pytest.mark.parametrize("threads", [2, 3, 16, 67])
     @pytest.mark.parametrize("slots", [None, 7])
     @pytest.mark.parametrize("cell", ["gru", "lstm"])
-    def test_their_number_does_not_matter(self, threads: int, slots: int | None, cell: str) -> None:
+    @pytest.mark.parametrize("whose", ["PyTorch's", "its own"])
+    def test_neither_their_number_nor_whose_they_are_matters(
+        self, threads: int, slots: int | None, cell: str, whose: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if whose == "its own":
+            monkeypatch.setattr(native, "team", lambda: 0)
+        elif not native.team():
+            pytest.skip("PyTorch does not use an OpenMP whose threads can be asked")
         core = build(unit_size=11, cell=cell)
         torch.set_num_threads(1)
         alone = values_and_gradients(core, 7, 13, slots)
         torch.set_num_threads(threads)
         for together, single in zip(values_and_gradients(core, 7, 13, slots), alone, strict=True):
             assert_close(together, single, rtol=1e-10, atol=1e-10)
+
+    def test_of_its_own_are_not_started_for_a_single_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        torch.set_num_threads(3)
+        monkeypatch.setattr(native, "team", lambda: 0)
+        assert (native._threads(1, 8), native._threads(128, 8)) == (1, 3)
+        monkeypatch.setattr(native, "team", lambda: 1)
+        assert native._threads(1, 8) == 3
 
 
 @needs_compiler

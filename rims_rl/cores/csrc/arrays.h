@@ -17,6 +17,7 @@ typedef struct {
   int64_t T, B, K, S, G, H, D, C, P, E; /* C = 0: no communication */
   int64_t N, I, V;                      /* I = 0: one slot, whose keys and values are made outside */
   int64_t active_units, lstm, bounded, keep, threads;
+  int64_t team; /* the address of OpenMP's GOMP_parallel, or 0: see loop.c */
 } Sizes;
 
 typedef struct {
