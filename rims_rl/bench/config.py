@@ -65,7 +65,7 @@ class CoreBenchConfig(BenchConfig):
 class TrainBenchConfig(BenchConfig):
     """Measure whole agents: RIMPPO's environment steps per second against sb3-contrib's RecurrentPPO and SB3's PPO."""
 
-    repeats: Int = 5
+    repeats: Int = 9
     """Turns per agent that count, each one rollout and one update; medians are reported."""
     env: str = "pong"
     """Atari game in any spelling."""
@@ -77,7 +77,7 @@ class TrainBenchConfig(BenchConfig):
     """Steps per minibatch."""
     n_epochs: Int = 4
     """Passes over the collected steps per update."""
-    same_env: bool = True
+    same_env: bool = False
     """Also run the peers on our environments, so that the algorithms alone are compared."""
     device: str = "cpu"
     """Where the networks run: cpu, cuda, cuda:1, ..."""

@@ -100,8 +100,9 @@ def _train_tables(result: TrainResult) -> Iterator[RenderableType]:
     yield from _titled("Environment steps per second in training", _speeds(result))
     yield _note(
         f"A turn is one rollout and one update, {result.steps:,} environment steps. x: how many times as fast as that "
-        "peer, median over neighbouring turns. envs: ours are route vector; SB3's are make_atari_env and "
-        f"VecFrameStack in a DummyVecEnv, as users of the peers have them. {MEMORY_NOTE}"
+        "peer, median over neighbouring turns. overall: steps of all turns by their seconds, those in which games end "
+        "included, where RecurrentPPO pads its sequences. Our environments are route vector; the peers run on SB3's, "
+        f"make_atari_env and VecFrameStack in a DummyVecEnv, where nothing else is said. {MEMORY_NOTE}"
     )
     yield from _titled("Where the time of one more turn went, in seconds", _split(result))
     yield _note(
@@ -110,12 +111,14 @@ def _train_tables(result: TrainResult) -> Iterator[RenderableType]:
 
 
 def _speeds(result: TrainResult) -> Table:
-    table = _table("agent", "envs", "steps/s", *_against(result.peers), "MiB", left=2)
+    table = _table("agent", "steps/s", *_against(result.peers), "overall", "MiB")
     for row in result.rows:
         if row.name == result.peers[0]:
             table.add_section()
         ratios = [_times(row, peer) for peer in result.peers]
-        table.add_row(row.name, row.environments, f"{row.steps_per_second:,.0f}", *ratios, _mib(row.mib))
+        overall = result.steps * len(row.seconds) / sum(row.seconds)
+        speeds = (f"{row.steps_per_second:,.0f}", *ratios, f"{overall:,.0f}")
+        table.add_row(row.name, *speeds, _mib(row.mib))
     return table
 
 
