@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_TINY = 1e-7
+TINY = 1e-7
 
 
 def attend_with_null(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,8 +47,8 @@ def compete_between_units(scores: Tensor, active_units: int) -> tuple[Tensor, Te
     weights = torch.softmax(scores, dim=0)
     if active_units < weights.shape[0]:
         threshold = torch.topk(weights, active_units + 1, dim=0).values[-1:]
-        weights = torch.clamp(weights - threshold - _TINY, min=0.0)
-        weights = weights / (weights.sum(dim=0, keepdim=True) + _TINY)
+        weights = torch.clamp(weights - threshold - TINY, min=0.0)
+        weights = weights / (weights.sum(dim=0, keepdim=True) + TINY)
     return weights, 1.0 - weights.detach().mean(dim=(2, 3))
 
 

@@ -23,6 +23,16 @@ def uniform_parameter(*shape: int, bound: float) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
 
 
+def scaled_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """Return a linear map drawn as DeepMind's Sonnet draws it: normal of 1/sqrt(inputs), cut at two deviations."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    std = 1.0 / math.sqrt(inputs)
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2.0 * std, b=2.0 * std)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
 def gru_update(input_gates: Tensor, hidden_gates: Tensor, bias_hn: Tensor, h: Tensor) -> Tensor:
     """Take one GRU step (Cho et al. 2014, in the form of `torch.nn.GRUCell`); gates in the order r, z, n.
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rims_rl.cores.native_build import available, library, switched_off, team
+from rims_rl.cores.native_build import available, library, team
 
-__all__ = ["Shape", "SlotWeights", "Weights", "available", "run", "run_slots", "switched_off"]
+__all__ = ["Shape", "SlotWeights", "Weights", "available", "run", "run_slots"]
 
 _SIZES = (
     "T", "B", "K", "S", "G", "H", "D", "C", "P", "E", "N", "I", "V",

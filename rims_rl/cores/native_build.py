@@ -1,7 +1,6 @@
 """The RIM's loop in C (`csrc/`): compiled once by the machine's own compiler and kept.
 
-Where there is no compiler, or it fails, PyTorch serves instead, and the log says so once. Setting the environment
-variable RIMS_RL_NATIVE to 0 switches the loop off.
+Where there is no compiler, or it fails, PyTorch serves instead, and the log says so once.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -25,26 +22,11 @@ import torch
 FOLDER = Path(__file__).with_name("csrc")
 _FLAGS = ("-O3", "-march=native", "-fPIC", "-shared", "-pthread")
 _REALS = {torch.float32: ("-DREAL=float", "-DREAL_IS_FLOAT"), torch.float64: ("-DREAL=double",)}
-_SWITCH = "RIMS_RL_NATIVE"
 
 
 def available(dtype: torch.dtype) -> bool:
     """Whether the compiled loop can be used for tensors of this type."""
-    return dtype in _REALS and os.environ.get(_SWITCH, "1") != "0" and library(dtype) is not None
-
-
-@contextmanager
-def switched_off() -> Iterator[None]:
-    """Do without the compiled loop inside this context."""
-    before = os.environ.get(_SWITCH)
-    os.environ[_SWITCH] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_SWITCH]
-        else:
-            os.environ[_SWITCH] = before
+    return dtype in _REALS and library(dtype) is not None
 
 
 @cache

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rims_rl.cores.base import RecurrentCore, full_precision, require_at_least_one, steps_with_resets
-from rims_rl.cores.transformer import scaled_linear
+from rims_rl.cores.grouped import scaled_linear
 from rims_rl.errors import ConfigError
 
 Gate = Literal["unit", "memory", "none"]

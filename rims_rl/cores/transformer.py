@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rims_rl.cores.base import RecurrentCore, full_precision, require_at_least_one
-from rims_rl.cores.grouped import scaled_parameter
+from rims_rl.cores.grouped import scaled_linear, scaled_parameter
 from rims_rl.errors import ConfigError
 
 Gating = Literal["gru", "residual"]
@@ -321,13 +321,3 @@ def _sinusoids(window: int, size: int) -> Tensor:
     half = (size + 1) // 2
     angles = distances * 10000.0 ** (-torch.arange(half) / half)
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :size]
-
-
-def scaled_linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """Return a linear map drawn as DeepMind's Sonnet draws it: normal of 1/sqrt(inputs), cut at two deviations."""
-    layer = nn.Linear(inputs, outputs, bias=bias)
-    std = 1.0 / math.sqrt(inputs)
-    nn.init.trunc_normal_(layer.weight, std=std, a=-2.0 * std, b=2.0 * std)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    return layer

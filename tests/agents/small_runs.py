@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from rims_rl.agents import RIMPPO
+from rims_rl.cores.loops import LOOPS
 from tests.agents.small_worlds import CORES as SMALL_CORES
 from tests.agents.small_worlds import N_ENVS, N_STEPS, SMALL_RIM
 
@@ -30,7 +31,10 @@ CORES = {
     **{name: (name, settings) for name, settings in SMALL_CORES.items() if name != "rim"},
 }
 every_core = pytest.mark.parametrize("core", CORES)
-both_loops = pytest.mark.parametrize("loop", ["0", "1"], ids=["eager", "compiled"])
+every_core_and_loop = pytest.mark.parametrize(
+    ("core", "loop"), [(core, loop) for core in CORES for loop in (LOOPS if core.startswith("rim") else LOOPS[:1])]
+)
+every_loop = pytest.mark.parametrize("loop", LOOPS)
 
 
 class AtRolloutEnd(BaseCallback):

@@ -17,8 +17,8 @@ from tests.agents.small_runs import (
     CORES,
     ROLLOUT,
     AtRolloutEnd,
-    both_loops,
-    every_core,
+    every_core_and_loop,
+    every_loop,
     ratios_while_learning,
     worst_ratio,
 )
@@ -26,23 +26,22 @@ from tests.agents.small_worlds import MIXED, N_STEPS, SMALL_IMAGE, SMALL_RIM, ag
 
 
 class TestRatioIsOneBeforeTheFirstGradientStep:
-    @every_core
-    @both_loops
+    @every_core_and_loop
     @pytest.mark.parametrize("bptt_length", [N_STEPS, 5])
     def test_across_episode_ends_and_chunk_borders(
         self, core: str, loop: str, bptt_length: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("RIMS_RL_NATIVE", loop)
+        monkeypatch.setenv("RIMS_RL_LOOP", loop)
         name, core_kwargs = CORES[core]
         model = agent(core=name, core_kwargs=core_kwargs, bptt_length=bptt_length)
         assert max(ratios_while_learning(model)) < 1e-5
         opens_chunk = torch.arange(N_STEPS) % bptt_length == 0
         assert model.buffer.starts[~opens_chunk].any()
 
-    @both_loops
+    @every_loop
     @pytest.mark.parametrize("reset", [False, True], ids=["memory outlives lives", "memory ends with lives"])
     def test_across_lost_lives(self, loop: str, reset: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("RIMS_RL_NATIVE", loop)
+        monkeypatch.setenv("RIMS_RL_LOOP", loop)
         model = agent(worlds(lives=3), bptt_length=5, reset_memory_on_life_loss=reset)
         assert max(ratios_while_learning(model)) < 1e-5
         went_on = model.buffer.ends[:-1] & ~model.buffer.starts[1:]
@@ -103,13 +102,13 @@ def gradients_of(model: RIMPPO, batch: Any) -> dict[str, Tensor]:
 
 
 class TestGradientThroughTheLoss:
-    @both_loops
+    @every_loop
     @pytest.mark.parametrize("cell", ["gru", "lstm"])
     @pytest.mark.parametrize("through", ["both", "surrogate", "value", "entropy"])
     def test_reaches_every_parameter_of_the_rim_in_every_unit(
         self, through: str, cell: str, loop: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("RIMS_RL_NATIVE", loop)
+        monkeypatch.setenv("RIMS_RL_LOOP", loop)
         model = agent(batch_size=ROLLOUT, normalize_advantage=False, core_kwargs={**SMALL_RIM, "cell": cell})
         batch = rollout_batch(model)
         model.vf_coef = 0.5 if through in ("both", "value") else 0.0

@@ -38,7 +38,7 @@ class TestTheFastestThatServesIsTaken:
         assert loop_that_ran(RIM(7), monkeypatch) == "compiled"
 
     def test_by_hand_without_a_compiler(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("RIMS_RL_NATIVE", "0")
+        monkeypatch.setattr(native, "available", lambda _: False)
         assert loop_that_ran(RIM(7), monkeypatch) == "unrolled"
 
     def test_by_hand_for_settings_that_the_loop_in_c_does_not_do(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,10 +54,6 @@ class TestWhereThereIsNoLoopInC:
         monkeypatch.setenv("CC", "env cc")
         assert native_build.available(torch.float64)
 
-    def test_the_environment_can_switch_it_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("RIMS_RL_NATIVE", "0")
-        assert not native_build.available(torch.float64)
-
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64])
     def test_other_number_types_are_not_its_business(self, dtype: torch.dtype) -> None:
         assert not native_build.available(dtype)

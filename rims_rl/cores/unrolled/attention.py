@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from rims_rl.cores.attention import _TINY as TINY
+from rims_rl.cores.attention import TINY
 from rims_rl.cores.unrolled.plan import (
     Buffers,
     Inputs,
