@@ -170,7 +170,7 @@ def _bench(arguments: list[str]) -> int:
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train, "evaluate": _evaluate, "record": _record, "configs": _configs, "cores": _cores,
-    "plot": _plot,    "bench": _bench,
+    "plot": _plot, "bench": _bench,
 }  # fmt: skip
 
 
@@ -189,6 +189,8 @@ def parse_train(arguments: list[str]) -> TrainConfig:
     base = _base(given)
     config = parse(TrainConfig, arguments, "train", base)
     merged: dict[str, Any] = {name: _merged(name, base, config, given) for name in _MERGED}
+    if config.core_parameters is not None:
+        merged["core_kwargs"] = _without_the_presets_width(config, merged["core_kwargs"], given)
     return replace(config, **merged)
 
 
@@ -200,6 +202,16 @@ def _merged(name: str, base: TrainConfig, config: TrainConfig, given: dict[str, 
     same_owner = getattr(base, _MERGED[name]) == getattr(config, _MERGED[name])
     inherited = getattr(base, name) if same_owner else {}
     return {**inherited, **(getattr(config, name) if name in given else {})}
+
+
+def _without_the_presets_width(
+    config: TrainConfig, core_kwargs: dict[str, Any], given: dict[str, str]
+) -> dict[str, Any]:
+    """Drop the width that a preset gives the core, where the command line asks for a number of parameters instead."""
+    from rims_rl.cores import matched_setting
+
+    width, own = matched_setting(config.core), config.core_kwargs if "core_kwargs" in given else {}
+    return {name: value for name, value in core_kwargs.items() if name != width or name in own}
 
 
 def _base(given: dict[str, str]) -> TrainConfig:

@@ -49,9 +49,11 @@ def check_ranges(config: TrainConfig) -> None:
 def _check_networks(config: TrainConfig) -> None:
     """Check the core's and the encoder's names and settings."""
     from rims_rl.agents.extractors import check_encoder_settings, encoder_class
-    from rims_rl.cores import core_config
+    from rims_rl.cores import core_config, matched_setting
 
     core_config(config.core, config.core_kwargs)
+    if config.core_parameters is not None:
+        matched_setting(config.core, config.core_kwargs)
     if config.encoder is not None:
         check_encoder_settings(encoder_class(config.encoder), config.encoder_kwargs)
 

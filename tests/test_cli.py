@@ -36,6 +36,14 @@ class TestPrecedence:
     def test_without_options_the_defaults_hold(self) -> None:
         assert parse_train([]) == TrainConfig()
 
+    def test_a_number_of_parameters_takes_the_place_of_the_presets_width_alone(self) -> None:
+        config = parse_train(["--config", "atari", "--core-parameters", "1e6"])
+        assert config.core_parameters == 1_000_000
+        assert "unit_size" not in config.core_kwargs
+        assert config.core_kwargs["active_units"] == 4
+        both = parse_train(["--config", "atari", "--core-parameters", "1e6", "--core-kwargs", "unit_size:7"])
+        assert both.core_kwargs["unit_size"] == 7  # and is refused when it is checked
+
     def test_a_preset_overrides_the_defaults(self) -> None:
         config = parse_train(["--config", "quick"])
         assert (config.total_timesteps, config.n_epochs, config.config) == (20_480, 2, "quick")
@@ -136,6 +144,10 @@ class TestBadInput:
             (["train", "--n-envs", "many"], "'many' is not a whole number"),
             (["train", "-n"], "Missing value"),
             (["train", "leftover"], "leftover"),
+            (
+                ["train", "--config", "atari", "--core-parameters", "1e6", "--core-kwargs", "unit_size:7"],
+                "unit_size is what the matching chooses",
+            ),
             (["train", "--core-kwargs", "active_units:7"], "active_units=7 is more than num_units=6"),
             (["train", "--batch-size", "100"], "batch_size=100"),
             (["train", "--batch-size", "384"], "batch_size=384 does not divide n_envs x n_steps = 8 x 128"),

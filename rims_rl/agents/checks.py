@@ -9,7 +9,8 @@ import torch
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
-from rims_rl.agents.policies import CnnRIMPolicy, RIMPolicy, check_action_space
+from rims_rl.agents.policies import CnnRIMPolicy, RIMPolicy
+from rims_rl.agents.spaces import check_action_space
 from rims_rl.errors import ConfigError, NonFiniteError
 
 

@@ -33,9 +33,12 @@ from rims_rl.agents.extractors import (
     encoder_class,
 )
 from rims_rl.agents.profile import Stopwatch
+from rims_rl.agents.spaces import check_action_space
 from rims_rl.cores import RecurrentCore, make_core, matched_settings
 from rims_rl.errors import ConfigError, NonFiniteError
 
+_OTHER_ADAMS = {"foreach", "differentiable"}
+"""Settings of Adam that exclude its fused form."""
 Pair = tuple[Tensor, Tensor]
 NetArch = list[int] | dict[str, list[int]]
 
@@ -137,7 +140,7 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         self.lstm_actor: Any = PairShape(self.core.input_size, half)
         self.lstm_hidden_state_shape = (1, 1, half)
         optimizer_kwargs = dict(self.optimizer_kwargs)
-        if self.optimizer_class in (torch.optim.Adam, torch.optim.AdamW) and "foreach" not in optimizer_kwargs:
+        if self.optimizer_class in (torch.optim.Adam, torch.optim.AdamW) and not _OTHER_ADAMS & set(optimizer_kwargs):
             optimizer_kwargs.setdefault("fused", True)  # one pass over the weights in place of some ten
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **optimizer_kwargs)  # type: ignore[call-arg]
 
@@ -145,6 +148,11 @@ class RIMPolicy(RecurrentActorCriticPolicy):
     def encoder(self) -> BaseFeaturesExtractor:
         """The network that turns observations into the core's input."""
         return self.features_extractor
+
+    @property
+    def reads_bytes(self) -> bool:
+        """Whether the encoder takes frames as they come: bytes, in whatever order they lie in memory."""
+        return bool(getattr(self.features_extractor, "reads_bytes", False))
 
     # ------------------------------------------------------------------ the flat state
 
@@ -173,7 +181,7 @@ class RIMPolicy(RecurrentActorCriticPolicy):
         return features.to(next(self.core.parameters()).dtype)
 
     def _features(self, obs: PyTorchObs) -> Tensor:
-        if self.normalize_images and getattr(self.features_extractor, "reads_bytes", False):
+        if self.normalize_images and self.reads_bytes:
             features: Tensor = self.features_extractor(obs)
             return features
         return super(ActorCriticPolicy, self).extract_features(obs, self.features_extractor)
@@ -375,21 +383,6 @@ class MultiInputRIMPolicy(RIMPolicy):
                 raise ConfigError(
                     f"images must be at least {SMALLEST_IMAGE} x {SMALLEST_IMAGE} pixels, got {name} of {space.shape}"
                 )
-
-
-def check_action_space(space: spaces.Space[Any]) -> None:
-    """Raise ConfigError, naming the space and what would fit, when no policy here can serve it."""
-    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        wrong = "is not supported; use Box, Discrete, MultiDiscrete or MultiBinary"
-    elif isinstance(space, spaces.Box) and not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        wrong = "has no finite bounds; give it finite low and high"
-    elif np.any(getattr(space, "start", 0)):
-        wrong = "does not count its actions from 0; use start=0"
-    elif not isinstance(space, spaces.Box) and len(space.shape or ()) > 1:
-        wrong = "has more than one axis; use a flat one"
-    else:
-        return
-    raise ConfigError(f"the action space {' '.join(str(space).split())} {wrong}")
 
 
 def _name_of(chosen: str | type[Any]) -> str:

@@ -105,7 +105,7 @@ class RIMPPO(RecurrentPPO):
             raise ConfigError(f"RIMPPO needs a policy of rims_rl.agents, got {self.policy_class.__name__}")
         self.rollout_buffer = SequenceBuffer(  # type: ignore[assignment]
             self.n_steps, self.n_envs, self.bptt_length, self.observation_space, self.action_space,
-            self.policy.core.state_size, self.device,
+            self.policy.core.state_size, self.device, channels_last=self.policy.reads_bytes,
         )  # fmt: skip
         with torch.no_grad():
             self._last_state = self.policy.initial_state(self.n_envs)

@@ -1,8 +1,8 @@
 """The rollout buffer for sequences: whole environments cut into chunks, static shapes, no padding.
 
 Axes: T steps per rollout, B environments, L steps per chunk, C = T / L chunks in time, M chunks in a minibatch, F flat
-state size. Frames stay in their own type and lie channels last, as convolutions read them, under the environment's own
-shape (C, H, W); only the state before each chunk is kept.
+state size. Frames stay in their own type and, for encoders that take them so, lie channels last under the environment's
+own shape (C, H, W), as convolutions read them; only the state before each chunk is kept.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class SequenceBuffer:
         action_space: spaces.Space[Any],
         state_size: int,
         device: torch.device,
+        channels_last: bool = False,
     ) -> None:
+        """Allocate everything; `channels_last` says how frames (C, H, W) lie in memory."""
+        self.channels_last = channels_last
         self.n_steps, self.n_envs, self.bptt_length = n_steps, n_envs, bptt_length
         self.observations = self._observations_like(observation_space, device)
         shape = () if isinstance(action_space, spaces.Discrete) else (get_action_dim(action_space),)
@@ -77,7 +80,7 @@ class SequenceBuffer:
 
     def _zeros(self, shape: tuple[int, ...], dtype: Any, device: torch.device) -> Tensor:
         kind = torch.from_numpy(np.zeros(1, dtype=dtype)).dtype
-        if len(shape) != 3:
+        if not (self.channels_last and len(shape) == 3):
             return torch.zeros(self.n_steps, self.n_envs, *shape, dtype=kind, device=device)
         channels, height, width = shape
         return torch.zeros(self.n_steps, self.n_envs, height, width, channels, dtype=kind, device=device).movedim(-1, 2)
@@ -158,7 +161,7 @@ class SequenceBuffer:
         """Gather the chunks numbered `chunk` (M,) in time of the environments `env` (M,)."""
 
         def gather(tensor: Tensor) -> Tensor:  # (T, B, ...) -> (L, M, ...)
-            if tensor.dim() == 5:  # frames are gathered as they lie
+            if self.channels_last and tensor.dim() == 5:  # frames are gathered as they lie
                 return gather_rows(tensor.movedim(2, -1)).movedim(-1, 2)
             return gather_rows(tensor)
 

@@ -82,3 +82,18 @@ def _dict(data: dict[str, Any]) -> Space[Any]:
 _BUILDERS = {
     "Box": _box, "Discrete": _discrete, "MultiDiscrete": _multi_discrete, "MultiBinary": _multi_binary, "Dict": _dict,
 }  # fmt: skip
+
+
+def check_action_space(space: spaces.Space[Any]) -> None:
+    """Raise ConfigError, naming the space and what would fit, when no policy here can serve it."""
+    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        wrong = "is not supported; use Box, Discrete, MultiDiscrete or MultiBinary"
+    elif isinstance(space, spaces.Box) and not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        wrong = "has no finite bounds; give it finite low and high"
+    elif np.any(getattr(space, "start", 0)):
+        wrong = "does not count its actions from 0; use start=0"
+    elif not isinstance(space, spaces.Box) and len(space.shape or ()) > 1:
+        wrong = "has more than one axis; use a flat one"
+    else:
+        return
+    raise ConfigError(f"the action space {' '.join(str(space).split())} {wrong}")

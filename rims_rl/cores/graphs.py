@@ -14,6 +14,7 @@ This module has not been run or measured on a GPU yet: it is tested with a recor
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -50,16 +51,24 @@ Recorder = Callable[[Function, Arguments], Recording]
 
 def record_on_gpu(function: Function, arguments: Arguments) -> Recording:
     """Capture a function of CUDA tensors as a graph, after some runs on a side stream that let libraries set up."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(_WARM_UPS):
-            function(*arguments)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may go on using the GPU
-        results = function(*arguments)
-    return Recording(arguments, results, graph.replay)
+    device = next(tensor.device for tensor in arguments if tensor is not None)
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                function(*arguments)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may go on using the GPU meanwhile.
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+            results = function(*arguments)
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return Recording(arguments, results, replay)
 
 
 class Recordings:
@@ -70,6 +79,8 @@ class Recordings:
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._kept: OrderedDict[Hashable, Recording] = OrderedDict()
         self._failed = False
+        self._lock = threading.Lock()
+        """Held while a recording's own tensors are in use, which callers in several threads share."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -78,9 +89,12 @@ class Recordings:
         """Return what `function(*arguments)` returns, which depends on nothing but the arguments' values and `name`."""
         if self._failed:
             return function(*arguments)
-        key = (name, *map(_kind, arguments))
-        recording = self._recording(key, function, arguments)
-        return function(*arguments) if recording is None else _replayed(recording, arguments)
+        key = (name, torch.is_inference_mode_enabled(), *map(_kind, arguments))
+        with self._lock:
+            recording = self._recording(key, function, arguments)
+            if recording is not None:
+                return _replayed(recording, arguments)
+        return function(*arguments)
 
     def _recording(self, key: Hashable, function: Function, arguments: Arguments) -> Recording | None:
         """Look up a recording; one is made at the second call."""

@@ -1,7 +1,7 @@
 """K independent small maps at once: one batched matrix product instead of K products.
 
-Axes: K groups (units), B batch, S unit size, G gates (3 for a GRU, 4 for an LSTM). The group axis comes first, so
-that a batched product needs no copy. The cells take ready products, because the core hoists the input's out of the
+Axes: T time, K groups (units), B batch, S unit size, G gates (3 for a GRU, 4 for an LSTM). The group axis comes first,
+so that a batched product needs no copy. The cells take ready products, because the core hoists the input's out of the
 time loop and stacks the state's with others that read the same state.
 """
 
@@ -67,3 +67,8 @@ def lstm_update(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     o = torch.sigmoid(gates[..., 3 * size :])
     c = torch.addcmul(f * c, i, g)
     return o * torch.tanh(c), c
+
+
+def product_over_steps(inputs: Tensor, gradients: Tensor) -> Tensor:
+    """Sum the outer products of inputs (T, B, K, X) and gradients (T, B, K, Y) over time and batch, (K, X, Y)."""
+    return torch.bmm(inputs.flatten(0, 1).permute(1, 2, 0), gradients.flatten(0, 1).transpose(0, 1))

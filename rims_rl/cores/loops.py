@@ -11,7 +11,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rims_rl.errors import UnknownNameError
+import torch
+
+from rims_rl.errors import ConfigError, UnknownNameError
 
 LOOPS = ("compiled", "unrolled", "eager")
 SWITCH = "RIMS_RL_LOOP"
@@ -27,6 +29,15 @@ def allowed(loop: str) -> bool:
     if first not in LOOPS:
         raise UnknownNameError(f"loop in {SWITCH}", first, LOOPS)
     return LOOPS.index(loop) >= LOOPS.index(first)
+
+
+def refuse_second_derivatives() -> None:
+    """Raise ConfigError in a backward pass that shall be differentiated itself; to be called by one that can't be.
+
+    PyTorch's own `once_differentiable` lets it pass where the loss is a plain sum, and gives wrong numbers.
+    """
+    if torch.is_grad_enabled():
+        raise ConfigError(f"this loop has no second derivative (create_graph=True): set {SWITCH}=eager for one")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict
 from typing import Any
 
@@ -37,12 +37,7 @@ def matched_config(core: str | type[RecurrentCore], input_size: int, parameters:
         ConfigError: when the width is among the settings, or nothing comes within 10 % of `parameters`.
     """
     require_at_least_one(parameters=parameters)
-    cls = core_class(core) if isinstance(core, str) else core
-    name = cls.width_setting
-    if cls.config_class is None or name is None:
-        raise ConfigError(f"{cls.__name__} cannot be matched: it names no width_setting of a config_class")
-    if name in settings:
-        raise ConfigError(f"{name} is what the matching chooses: give {name}, or a number of parameters, not both")
+    cls, name = core_class(core), matched_setting(core, settings)
 
     def count(width: int) -> int:
         return parameter_count(cls, input_size, **settings, **{name: width})
@@ -54,6 +49,17 @@ def matched_config(core: str | type[RecurrentCore], input_size: int, parameters:
             f"the nearest has {count(width):,}, with {name}={width}"
         )
     return core_config(core, {**settings, name: width})
+
+
+def matched_setting(core: str | type[RecurrentCore], settings: Container[str] = ()) -> str:
+    """Return the name of the setting that matching chooses; ConfigError when there is none, or it is given already."""
+    cls = core_class(core)
+    name = cls.width_setting
+    if cls.config_class is None or name is None:
+        raise ConfigError(f"{cls.__name__} cannot be matched: it names no width_setting of a config_class")
+    if name in settings:
+        raise ConfigError(f"{name} is what the matching chooses: give {name}, or a number of parameters, not both")
+    return name
 
 
 def matched_settings(

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from rims_rl.cores.grouped import product_over_steps
+from rims_rl.cores.loops import refuse_second_derivatives
 from rims_rl.cores.native_build import available, library, team
 
 __all__ = ["Shape", "SlotWeights", "Weights", "available", "run", "run_slots"]
@@ -213,15 +214,15 @@ class _Loop(torch.autograd.Function):
         _call("rim_forward", like.dtype, sizes, {**read, **first, **work, "key_t": key_t})
         outputs, c_last = _present(work.pop("outputs")), work.pop("c_last")
         if keep:  # neither output may be kept here: it would hold the graph that holds it
-            ctx.save_for_backward(*read.values())
-            ctx.shape, ctx.names, ctx.read = shape, names, list(read)
-            ctx.work = {**work, "starts": first["starts"]}
+            kept = {**read, **work, "starts": first["starts"]}
+            ctx.save_for_backward(*kept.values())
+            ctx.shape, ctx.names, ctx.kept = shape, names, list(kept)
         return outputs, outputs[-1].clone(), outputs.new_empty(0) if c_last is None else c_last
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_h_last: Tensor, d_c_last: Tensor) -> tuple[Tensor | None, ...]:
-        arrays: Arrays = {**dict(zip(ctx.read, ctx.saved_tensors, strict=True)), **ctx.work}
+        refuse_second_derivatives()
+        arrays: Arrays = dict(zip(ctx.kept, ctx.saved_tensors, strict=True))
         sizes = _sizes(ctx.shape, arrays, keep=True)
         arrays["d_outputs"] = d_outputs.contiguous()
         arrays["d_h"] = d_h_last.clone(memory_format=torch.contiguous_format)
@@ -348,6 +349,4 @@ def _slot_weight_gradients(shape: Shape, arrays: Arrays) -> Arrays:
 
 
 def _over_all_steps(inputs: Tensor | None, gradients: Tensor | None) -> Tensor:
-    """Sum the outer products of inputs (T, B, K, X) and gradients (T, B, K, Y) over time and batch, (K, X, Y)."""
-    x = _present(inputs).flatten(0, 1).permute(1, 2, 0)
-    return torch.bmm(x, _present(gradients).flatten(0, 1).transpose(0, 1))
+    return product_over_steps(_present(inputs), _present(gradients))

@@ -71,8 +71,9 @@ def _compile(command: list[str], target: Path) -> None:
 def team() -> int:
     """Return the address of the OpenMP function by which PyTorch's threads do a job; 0 where it is not to be found."""
     try:
-        loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libgomp" in line}
-        return next(filter(None, map(_parallel, sorted(loaded))), 0)
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        paths = {line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line}
+        return next(filter(None, map(_parallel, sorted(paths))), 0)
     except OSError:
         return 0
 

@@ -35,15 +35,20 @@ def core_names() -> list[str]:
     return sorted(_CORES)
 
 
-def core_class(name: str) -> type[RecurrentCore]:
-    """Return the class behind a name.
+def core_class(core: str | type[RecurrentCore]) -> type[RecurrentCore]:
+    """Return the class behind a name, or the class itself when one is given.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: for an unknown name, with the nearest ones.
+        ConfigError: for a class that is no core.
     """
-    if name not in _CORES:
-        raise UnknownNameError("core", name, _CORES)
-    return _CORES[name]
+    if isinstance(core, str):
+        if core not in _CORES:
+            raise UnknownNameError("core", core, _CORES)
+        return _CORES[core]
+    if not (isinstance(core, type) and issubclass(core, RecurrentCore)):
+        raise ConfigError(f"a core must be a name or a subclass of RecurrentCore, got {core!r}")
+    return core
 
 
 def make_core(name: str | type[RecurrentCore], input_size: int, **config: Any) -> RecurrentCore:
@@ -59,20 +64,20 @@ def make_core(name: str | type[RecurrentCore], input_size: int, **config: Any) -
         UnknownNameError: for an unknown core or setting, with the nearest names.
         ConfigError: for settings that can't work.
     """
-    cls = core_class(name) if isinstance(name, str) else name
-    if not (isinstance(cls, type) and issubclass(cls, RecurrentCore)):
-        raise ConfigError(f"a core must be a name or a subclass of RecurrentCore, got {cls!r}")
+    cls = core_class(name)
     build: Any = cls
     if cls.config_class is None:
         core: RecurrentCore = build(input_size, **config)
     else:
         core = build(input_size, core_config(name, config))
+    if next(core.parameters(), None) is None:
+        raise ConfigError(f"core {cls.__name__} has no parameters, which tell its device and number type")
     return core
 
 
 def core_config(core: str | type[RecurrentCore], settings: dict[str, Any]) -> Any:
     """Return the checked configuration of a core with a `config_class`; raises as `make_core` does."""
-    cls = core_class(core) if isinstance(core, str) else core
+    cls = core_class(core)
     config_class: Any = cls.config_class
     if hasattr(config_class, "from_settings"):
         return config_class.from_settings(**settings)

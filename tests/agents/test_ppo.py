@@ -26,7 +26,7 @@ from tests.agents.small_runs import (
     same_weights,
     weights,
 )
-from tests.agents.small_worlds import N_ENVS, N_STEPS, Clockwork, Sum, agent, value_is_the_memory, worlds
+from tests.agents.small_worlds import N_ENVS, N_STEPS, SMALL_IMAGE, Clockwork, Sum, agent, value_is_the_memory, worlds
 
 
 def known_agent(env: Any, n_steps: int, **settings: Any) -> RIMPPO:
@@ -177,7 +177,37 @@ class Doubling(BaseFeaturesExtractor):
         return torch.cat([observations, self.factor * observations], dim=1)
 
 
+class Flat(BaseFeaturesExtractor):
+    """A user's own encoder of images, which counts on how they lie in memory."""
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        super().__init__(space, 7)
+        self.linear = torch.nn.Linear(int(np.prod(space.shape or ())), 7)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.linear(observations.view(len(observations), -1))  # type: ignore[no-any-return]
+
+
 class TestSettings:
+    def test_encoders_of_ones_own_see_images_as_the_environment_lays_them(self) -> None:
+        model = agent(worlds(space=SMALL_IMAGE), "CnnRIMPolicy", policy_kwargs={"encoder": Flat})
+        model.learn(ROLLOUT)
+        assert model.num_timesteps == ROLLOUT
+
+    def test_adam_takes_the_settings_that_it_has(self) -> None:
+        for settings in ({"foreach": True}, {"differentiable": True}, {"weight_decay": 0.1}):
+            model = agent(policy_kwargs={"optimizer_kwargs": settings})
+            assert bool(model.policy.optimizer.param_groups[0]["fused"]) == ("weight_decay" in settings)
+
+    def test_a_core_of_a_given_size_is_saved_and_loaded_so(self, tmp_path: Path) -> None:
+        settings = {"core_parameters": 20_000}
+        model = agent(core_kwargs={"num_units": 5, "active_units": 3}, policy_kwargs=settings)
+        model.save(tmp_path / "model")
+        loaded = RIMPPO.load(tmp_path / "model")
+        counts = [sum(p.numel() for p in each.policy.core.parameters()) for each in (model, loaded)]
+        assert counts[0] == counts[1] == pytest.approx(20_000, rel=0.1)
+        assert loaded.policy.core.config == model.policy.core.config
+
     @every_core
     def test_every_core_learns(self, core: str) -> None:
         name, core_kwargs = CORES[core]

@@ -40,11 +40,15 @@ def observation(space: spaces.Space[Any], t: int) -> Any:
 
 
 def filled(
-    length: int, space: spaces.Space[Any] = VECTOR, actions: spaces.Space[Any] | None = None, fill: int = STEPS
+    length: int,
+    space: spaces.Space[Any] = VECTOR,
+    actions: spaces.Space[Any] | None = None,
+    fill: int = STEPS,
+    channels_last: bool = False,
 ) -> SequenceBuffer:
     """Return a buffer in which every quantity of step t and environment b can be told from every other."""
     actions = actions or spaces.Discrete(STEPS * 1000)
-    buffer = SequenceBuffer(STEPS, ENVS, length, space, actions, STATE, CPU)
+    buffer = SequenceBuffer(STEPS, ENVS, length, space, actions, STATE, CPU, channels_last)
     for t in range(fill):
         marks = torch.as_tensor(mark(t), dtype=torch.float32)
         buffer.put_observation(observation(space, t))
@@ -136,10 +140,11 @@ class TestMemory:
             assert_close(batch.observations[:, 3, 5, 6].long(), ENVS * t + env)
 
     @SOME_LENGTHS
+    @pytest.mark.parametrize("channels_last", [False, True])
     def test_a_minibatch_is_gathered_once_and_not_copied_again(
-        self, length: int, monkeypatch: pytest.MonkeyPatch
+        self, length: int, channels_last: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        buffer = finished(length, space=spaces.Box(0, 255, (4, 6, 7), np.uint8))
+        buffer = finished(length, space=spaces.Box(0, 255, (4, 6, 7), np.uint8), channels_last=channels_last)
         gathered: list[int] = []
         plain = Tensor.__getitem__
 
@@ -151,7 +156,8 @@ class TestMemory:
         monkeypatch.setattr(Tensor, "__getitem__", watched)
         batch = next(buffer.minibatches(12))
         assert isinstance(batch.observations, Tensor)
-        assert batch.observations.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if channels_last else torch.contiguous_format
+        assert batch.observations.is_contiguous(memory_format=order)
         assert batch.observations.data_ptr() in gathered
 
     def test_an_observation_is_handed_to_the_policy_where_it_lies(self) -> None:

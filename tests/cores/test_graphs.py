@@ -6,7 +6,9 @@ The second one is what a CUDA graph does: it knows nothing of Python, only which
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -169,6 +171,33 @@ class TestReplaying:
         for value in (2.0, 3.0, 5.0):
             twice, _ = recordings.call("double", double, ((value * ones(1)).expand(3), None))
             assert twice.tolist() == [2.0 * value] * 3
+
+
+class TestSharing:
+    def test_threads_do_not_mix_their_arguments(self) -> None:
+        recordings = Recordings(rerun)
+
+        def work(number: int) -> bool:
+            given = number * ones(3)
+            found = [recordings.call("double", double, (given, None))[0] for _ in range(50)]
+            return all(torch.equal(one, 2.0 * given) for one in found)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            with ThreadPoolExecutor(4) as pool:
+                assert all(pool.map(work, range(4)))
+        finally:
+            sys.setswitchinterval(before)
+
+    def test_a_recording_made_in_inference_mode_is_not_used_outside(self) -> None:
+        recordings = Recordings(rerun)
+        with torch.inference_mode():
+            for _ in range(2):
+                recordings.call("double", double, (ones(3), None))
+        for _ in range(2):
+            doubled, _ = recordings.call("double", double, (ones(3), None))
+            assert torch.equal(doubled, 2.0 * ones(3))
 
 
 class TestARecorderThatFails:

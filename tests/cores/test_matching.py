@@ -83,6 +83,10 @@ class TestWhatCannotBeMatched:
         with pytest.raises(ConfigError, match="Nameless cannot be matched"):
             matched_config(Nameless, 5, 1000)
 
+    def test_a_class_that_is_no_core_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"a core must be a name or a subclass of RecurrentCore, got .*Linear"):
+            matched_config(nn.Linear, 5, 1000)  # type: ignore[arg-type]
+
     def test_no_parameters_at_all_are_refused(self) -> None:
         with pytest.raises(ConfigError, match="parameters must be a whole number of at least 1, got 0"):
             matched_config("rim", 5, 0)

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from rims_rl.cores import RIM, RIMConfig, loops, native
 from rims_rl.cores.reference import reference_rim
+from rims_rl.errors import ConfigError
 
 INPUT_SIZE = 7
 needs_compiler = pytest.mark.skipif(not native.available(torch.float64), reason="no compiler for the loop in C")
@@ -242,6 +243,22 @@ class TestThreads:
 
 @needs_compiler
 class TestAutograd:
+    @pytest.mark.parametrize("slots", [None, 7])
+    def test_a_second_derivative_is_refused(self, slots: int | None) -> None:
+        core = build(unit_size=11)
+        inputs = torch.randn(3, 2, *(() if slots is None else (slots,)), INPUT_SIZE, dtype=torch.float64)
+        (first,) = torch.autograd.grad(core(inputs.requires_grad_(), core.initial_state(2))[0].sum(), inputs)
+        assert first.any()
+        with pytest.raises(ConfigError, match=r"no second derivative .* set RIMS_RL_LOOP=eager"):
+            torch.autograd.grad(core(inputs, core.initial_state(2))[0].sum(), inputs, create_graph=True)
+
+    def test_a_loss_that_was_differentiated_holds_nothing_of_the_loop(self) -> None:
+        core = build(unit_size=11)
+        loss = core(torch.randn(3, 2, INPUT_SIZE, dtype=torch.float64), core.initial_state(2))[0].sum()
+        loss.backward()
+        with pytest.raises(RuntimeError, match="a second time"):
+            loss.backward()
+
     def test_without_gradient_the_bits_are_the_same(self) -> None:
         core = build(unit_size=11)
         inputs, state = torch.randn(7, 3, INPUT_SIZE, dtype=torch.float64), core.initial_state(3)

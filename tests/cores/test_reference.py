@@ -26,6 +26,7 @@ HEAR = (1.7, 1.9)  # its output maps
 def two_small_units(key_size: int = 1, message_key_size: int = 1, bounded: bool = False, **settings: Any) -> RIM:
     """Return two units of size 1, of which one is active; every entry along a key's axis is the same number."""
     config = RIMConfig(
+        cell="gru",
         num_units=2,
         active_units=1,
         unit_size=1,

@@ -47,6 +47,25 @@ class ConfiguredSum(RunningSum):
         super().__init__(input_size, config.scale)
 
 
+class Echo(RecurrentCore):
+    """A core without parameters."""
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.input_size = self.output_size = self.state_size = input_size
+
+    def unpack(self, state: Tensor) -> SumState:
+        return SumState(state.unsqueeze(1))
+
+    def forward(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return inputs, state
+
+
+def test_a_core_without_parameters_is_refused_in_one_line() -> None:
+    with pytest.raises(ConfigError, match="core Echo has no parameters"):
+        make_core(Echo, 5)
+
+
 class TestByName:
     @pytest.mark.parametrize("name", core_names())
     def test_every_name_makes_a_core_of_the_given_input_size(self, name: str) -> None:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from rims_rl.cores import graphs
 from rims_rl.cores.base import steps_with_resets
-from rims_rl.cores.loops import SWITCH
+from rims_rl.cores.grouped import product_over_steps
+from rims_rl.cores.loops import refuse_second_derivatives
 from rims_rl.cores.rim_config import RIMConfig
 from rims_rl.cores.unrolled import attention, communication, units
 from rims_rl.cores.unrolled.plan import Buffers, Inputs, Plan, Step, Views, forward_buffers, given, kept_names
-from rims_rl.errors import ConfigError
 
 
 def run(config: RIMConfig, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -49,8 +49,7 @@ class _Loop(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_outputs: Tensor, d_h: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # once_differentiable lets this pass where the loss is a plain sum, and is wrong
-            raise ConfigError(f"this loop has no second derivative (create_graph=True): set {SWITCH}=eager for one")
+        refuse_second_derivatives()
         saved, name = ctx.saved_tensors, ("backward", ctx.plan)
         with torch.autocast(d_outputs.device.type, enabled=False):
             found = graphs.call(name, partial(_backward, ctx.plan), (*saved, d_outputs, d_h, d_c))
@@ -197,26 +196,21 @@ def _gradients(plan: Plan, inputs: Inputs, b: Buffers, d: Buffers) -> Buffers:
     size = plan.config.unit_size
     before = units.all_before(b["states"], inputs.starts)
     found: Buffers = {name: d[name].transpose(0, 1) for name in ("h", "c") if name in d}
-    found["from_state"] = _over_all_steps(before, d["products"])
+    found["from_state"] = product_over_steps(before, d["products"])
     found["bias"] = d["incoming"].sum((0, 1)).unsqueeze(1)
     found["values"] = attention.values_gradient(plan, b, d)
     if plan.config.input_attention:
         found["keys"] = attention.keys_gradient(plan, b, d)
     if plan.slots > 1:
-        found["weight_ih"] = _over_all_steps(b["attended"], d["incoming"])
+        found["weight_ih"] = product_over_steps(b["attended"], d["incoming"])
     if not plan.is_lstm:
         found["bias_hn"] = d["products"][..., 2 * size : 3 * size].sum((0, 1)).unsqueeze(1)
     return found | (_communication_weights(plan, b, d) if plan.config.communication else {})
 
 
 def _communication_weights(plan: Plan, b: Buffers, d: Buffers) -> Buffers:
-    to_message = _over_all_steps(b["shown"], d["parts"])
+    to_message = product_over_steps(b["shown"], d["parts"])
     if not plan.config.gated_communication:
-        return {"to_message": to_message, "from_message": _over_all_steps(b["messages"], d["said"])}
+        return {"to_message": to_message, "from_message": product_over_steps(b["messages"], d["said"])}
     messages, said = b["messages"].flatten(0, 2), d["said"].flatten(0, 2)
     return {"to_message": to_message, "from_message": messages.mT @ said, "message_bias": said.sum(0)}
-
-
-def _over_all_steps(inputs: Tensor, gradients: Tensor) -> Tensor:
-    """Sum the outer products of inputs (T, B, K, X) and gradients (T, B, K, Y) over time and batch, (K, X, Y)."""
-    return torch.bmm(inputs.flatten(0, 1).permute(1, 2, 0), gradients.flatten(0, 1).transpose(0, 1))
