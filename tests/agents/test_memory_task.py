@@ -1,8 +1,8 @@
 """A task that only a memory can solve: CartPole without velocities, at most 500 steps an episode.
 
-Position and angle alone do not tell where the pole is moving: a policy without memory holds it for some 50 steps. How far
-a RIM gets in the preset's 300,000 steps depends on rounding as much as on the seed (docs/results/memory.md), so what is
-asked is the best mean of 100 episodes in a row, and that it is three times what no policy without memory has reached.
+Position and angle alone do not tell where the pole is moving: a policy without memory holds it for some 50 steps. How
+far a RIM gets in the preset's 300,000 steps depends on rounding as much as on the seed (docs/results/memory.md), so
+what is asked is the best mean of 100 episodes in a row, and that it is three times what goes without memory.
 """
 
 from __future__ import annotations
