@@ -8,14 +8,14 @@ import textwrap
 from dataclasses import fields
 from typing import Any
 
-import torch
 from rich import box, get_console
 from rich.table import Table
 from rich.text import Text
 
 from rims_rl.config import CoresConfig
-from rims_rl.cores import RecurrentCore, core_class, core_names, make_core, matched_settings
+from rims_rl.cores import RecurrentCore, core_class, core_names, matched_settings
 from rims_rl.cores.base import require_at_least_one
+from rims_rl.cores.matching import sketched_core
 from rims_rl.errors import ConfigError
 
 
@@ -43,7 +43,7 @@ def _cores_table(config: CoresConfig) -> Table:
     for heading in ("parameters", "state", "output"):
         table.add_column(heading, justify="right")
     for name in core_names():
-        core = _built(name, _sized(name, config), config.input_size)
+        core = sketched_core(name, config.input_size, **_sized(name, config))
         count = sum(parameter.numel() for parameter in core.parameters())
         table.add_row(name, core.paper, f"{count:,}", f"{core.state_size:,}", f"{core.output_size:,}")
     return table
@@ -62,12 +62,6 @@ def _settings_table(name: str, config: CoresConfig) -> Table:
 def _sized(name: str, config: CoresConfig) -> dict[str, Any]:
     """Return the settings of a core that is matched to the asked number of parameters; none where none is asked."""
     return {} if config.parameters is None else matched_settings(name, config.input_size, config.parameters)
-
-
-def _built(name: str, settings: dict[str, Any], input_size: int) -> RecurrentCore:
-    """Build a core without taking memory for its weights."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        return make_core(name, input_size, **settings)
 
 
 def _summary(core: type[RecurrentCore]) -> str:

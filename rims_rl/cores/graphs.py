@@ -3,6 +3,7 @@
 A recording works on tensors of its own: a call copies its arguments into them, replays, and copies the results out. So
 weights may be updated in place or replaced, and many forward passes may run before the first backward pass: nothing
 that a caller holds is ever overwritten. The copies cost one pass over the memory, which the launches saved outweigh.
+Before it is used, a recording is replayed once and compared with the function.
 
 A function is recorded when its name and the shapes of its arguments come a second time, so that shapes that never come
 back cost nothing. The recordings used last are kept; where recording fails, which is said once, functions are called
@@ -109,7 +110,7 @@ class Recordings:
     def _record(self, function: Function, arguments: Arguments) -> Recording | None:
         own = tuple(None if tensor is None else tensor.detach().clone() for tensor in arguments)
         try:
-            return self.recorder(function, own)
+            return _checked(self.recorder(function, own), function(*arguments))
         except RuntimeError as error:
             self._failed = True
             reason = " ".join(str(error).split())[:300]
@@ -123,6 +124,15 @@ def _use(table: OrderedDict[Hashable, T], key: Hashable, value: T, most: int) ->
     table.move_to_end(key)
     while len(table) > most:
         table.popitem(last=False)
+
+
+def _checked(recording: Recording, expected: Results) -> Recording:
+    """Return a recording that, replayed, gives what the function gives; RuntimeError for one that does not."""
+    recording.replay()
+    for result, right in zip(recording.results, expected, strict=True):
+        if not torch.allclose(result, right, rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise RuntimeError("a recording does not give what its function gives")
+    return recording
 
 
 def _kind(tensor: Tensor | None) -> Hashable:

@@ -19,9 +19,13 @@ _MOST_OFF = 0.1
 
 def parameter_count(core: str | type[RecurrentCore], input_size: int, **settings: Any) -> int:
     """Return how many parameters a core has, without taking memory for them; raises as `make_core` does."""
+    return sum(parameter.numel() for parameter in sketched_core(core, input_size, **settings).parameters())
+
+
+def sketched_core(core: str | type[RecurrentCore], input_size: int, **settings: Any) -> RecurrentCore:
+    """Return a core that has sizes but no numbers, and takes no memory; raises as `make_core` does."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        built = make_core(core, input_size, **settings)
-    return sum(parameter.numel() for parameter in built.parameters())
+        return make_core(core, input_size, **settings)
 
 
 def matched_config(core: str | type[RecurrentCore], input_size: int, parameters: int, **settings: Any) -> Any:

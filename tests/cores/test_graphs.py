@@ -101,7 +101,7 @@ class TestWhatIsRecorded:
         for _ in range(4):
             recordings.call("double", double, (ones(3), None))
             seen.append((recorder.recorded, recorder.replayed))
-        assert seen == [(0, 0), (1, 1), (1, 2), (1, 3)]
+        assert seen == [(0, 0), (1, 2), (1, 3), (1, 4)]  # the first replay is compared with the function
 
     @pytest.mark.parametrize(
         "other",
@@ -213,6 +213,17 @@ class TestARecorderThatFails:
         assert "without CUDA graphs" in record.getMessage()
         assert "\n" not in record.getMessage()
         assert len(recordings) == 0
+
+    def test_one_that_gives_other_numbers_is_not_used(self, caplog: pytest.LogCaptureFixture) -> None:
+        def wrong(function: Function, arguments: Arguments) -> Recording:
+            return Recording(arguments, tuple(result + 1.0 for result in function(*arguments)), lambda: None)
+
+        recordings = Recordings(wrong)
+        with caplog.at_level(logging.WARNING, logger="rims_rl"):
+            for _ in range(3):
+                assert torch.equal(recordings.call("double", double, (ones(3), None))[0], 2.0 * ones(3))
+        (record,) = caplog.records
+        assert "does not give what its function gives" in record.getMessage()
 
 
 class TestDevices:
