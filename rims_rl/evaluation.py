@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from rims_rl.agents.tensor_files import write_text
 from rims_rl.config import EvaluateConfig, TrainConfig
 from rims_rl.envs import is_atari, make_env, resolve_game
 from rims_rl.envs.protocols import FRAME_SKIP
@@ -20,6 +19,7 @@ from rims_rl.errors import ConfigError
 from rims_rl.loading import load_agent
 from rims_rl.runs import describe_run, load_config, open_run
 from rims_rl.scores import human_normalised
+from rims_rl.storage.tensor_files import write_text
 
 if TYPE_CHECKING:
     from rims_rl.agents import RIMPolicy

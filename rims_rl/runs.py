@@ -30,7 +30,7 @@ import yaml
 from rims_rl import __version__
 from rims_rl.config import TrainConfig, as_plain
 from rims_rl.errors import ConfigError, RunExistsError
-from rims_rl.presets import checked_settings, parse_mapping, read_text
+from rims_rl.settings import checked_settings, parse_mapping, read_text
 
 RUNS = Path("runs")
 _PACKAGES = ("torch", "numpy", "stable-baselines3", "sb3-contrib", "gymnasium", "ale-py", "wandb")
@@ -182,7 +182,7 @@ def load_config(folder: RunFolder) -> TrainConfig:
     entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
     entries.pop("about", None)
     preset = entries.pop("config", None)
-    settings = checked_settings(entries, str(folder.config_file))
+    settings = checked_settings(entries, TrainConfig, str(folder.config_file))
     return replace(TrainConfig(), config=None if preset is None else str(preset), **settings)
 
 

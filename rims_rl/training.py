@@ -18,7 +18,6 @@ from stable_baselines3.common.vec_env import VecEnv
 from rims_rl.agents import RIMPPO
 from rims_rl.agents.callbacks import ActivityCallback, CheckpointCallback, EvaluationCallback, StopSignals
 from rims_rl.agents.checkpoint import CheckpointStore, restore, save_policy
-from rims_rl.agents.tensor_files import write_text
 from rims_rl.building import build_env, build_model
 from rims_rl.config import EvaluateConfig, TrainConfig
 from rims_rl.errors import ConfigError, RimsError
@@ -37,6 +36,7 @@ from rims_rl.runs import (
     save_config,
     versions,
 )
+from rims_rl.storage.tensor_files import write_text
 from rims_rl.tracking import WandbRun, WandbWriter, start_wandb
 from rims_rl.validation import check_settings
 

@@ -17,9 +17,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from rims_rl import training
 from rims_rl.agents import RIMPPO
-from rims_rl.agents.tensor_files import read_tensors
 from rims_rl.cli import main
 from rims_rl.runs import RunFolder, locked
+from rims_rl.storage.tensor_files import read_tensors
 from rims_rl.tracking import WandbRun
 
 SMALL = [

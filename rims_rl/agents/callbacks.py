@@ -15,8 +15,8 @@ from rims_rl.agents.activity import activity_statistics
 from rims_rl.agents.checkpoint import CheckpointStore, capture
 from rims_rl.agents.evaluation import MOST_SEED, Episode, run_episodes
 from rims_rl.agents.ppo import RIMPPO
-from rims_rl.agents.signals import StopSignals
 from rims_rl.errors import CheckpointError, ConfigError
+from rims_rl.signals import StopSignals
 
 __all__ = ["ActivityCallback", "CheckpointCallback", "EvaluationCallback", "StopSignals"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from rims_rl.agents.random_states import untouched_random_state
 from rims_rl.errors import ConfigError
+from rims_rl.storage.random_states import untouched_random_state
 
 MOST_SEED = 2**31
 """Seeds are below this."""

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from rims_rl.agents.spaces import space_from_json, space_to_json
-from rims_rl.agents.tensor_files import read_tensors, write_tensors, write_text
 from rims_rl.agents.weights import check_weights, weights_of
 from rims_rl.errors import CheckpointError, RimsError
+from rims_rl.storage.tensor_files import read_tensors, write_tensors, write_text
 
 if TYPE_CHECKING:
     from rims_rl.agents.policies import RIMPolicy

@@ -22,10 +22,10 @@ from torch.optim import Optimizer
 
 from rims_rl import __version__
 from rims_rl.agents.environment_state import can_snapshot, environment_state, set_environment_state
-from rims_rl.agents.random_states import random_state, set_random_state
-from rims_rl.agents.trees import pack, unpack
 from rims_rl.agents.weights import check_weights, weights_of
 from rims_rl.errors import CheckpointError, RimsError
+from rims_rl.storage.random_states import random_state, set_random_state
+from rims_rl.storage.trees import pack, unpack
 
 if TYPE_CHECKING:
     from rims_rl.agents.ppo import RIMPPO

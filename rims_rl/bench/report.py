@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich import get_console
 from rich.console import Console
 from rich.live import Live
@@ -24,6 +19,7 @@ from rims_rl.bench.config import BenchConfig
 from rims_rl.bench.measure import Say
 from rims_rl.bench.results import Result
 from rims_rl.bench.tables import WIDTH, tables
+from rims_rl.machine import describe_machine, machine
 from rims_rl.runs import command_line, versions
 
 
@@ -60,42 +56,6 @@ def write_report(path: Path, config: BenchConfig, result: Result) -> None:
         "versions": versions(), "settings": settings,
     }  # fmt: skip
     path.write_text(json.dumps({**about, **asdict(result)}, indent=2) + "\n", "utf-8")
-
-
-def machine() -> dict[str, Any]:
-    """Return what tells this machine's numbers from another's."""
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    found: dict[str, Any] = {
-        "processor": processor_name(),
-        "cores": usable,
-        "torch_threads": torch.get_num_threads(),
-        "system": platform.platform(),
-    }
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
-
-
-def describe_machine() -> str:
-    """Return the machine and the versions that matter most, as one line."""
-    about, found = machine(), versions()
-    parts = [
-        about["processor"],
-        f"{about['cores']} cores",
-        f"torch threads: {about['torch_threads']}",
-        about.get("gpu"),
-    ]
-    parts += [f"torch {found['torch']}", f"rims-rl {found['rims-rl']}", time.strftime("%Y-%m-%d")]
-    return ", ".join(part for part in parts if part)
-
-
-def processor_name() -> str:
-    """Return the processor's name, as its maker or else its architecture has it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _plain(value: object) -> object:

@@ -19,7 +19,7 @@ _MOST_OFF = 0.1
 
 def parameter_count(core: str | type[RecurrentCore], input_size: int, **settings: Any) -> int:
     """Return how many parameters a core has, without taking memory for them; raises as `make_core` does."""
-    return sum(parameter.numel() for parameter in sketched_core(core, input_size, **settings).parameters())
+    return _parameters(sketched_core(core, input_size, **settings))
 
 
 def sketched_core(core: str | type[RecurrentCore], input_size: int, **settings: Any) -> RecurrentCore:
@@ -41,18 +41,42 @@ def matched_config(core: str | type[RecurrentCore], input_size: int, parameters:
         ConfigError: when the width is among the settings, or nothing comes within 10 % of `parameters`.
     """
     require_at_least_one(parameters=parameters)
+    width = _matched_width(core, input_size, settings, parameters, "parameters", _parameters)
+    return core_config(core, {**settings, **width})
+
+
+def config_of_output_size(core: str | type[RecurrentCore], input_size: int, size: int, **settings: Any) -> Any:
+    """Return the configuration of a core whose output size comes nearest to `size`; otherwise as `matched_config`."""
+    require_at_least_one(size=size)
+    width = _matched_width(core, input_size, settings, size, "numbers per output", lambda sketch: sketch.output_size)
+    return core_config(core, {**settings, **width})
+
+
+def _parameters(core: RecurrentCore) -> int:
+    return sum(parameter.numel() for parameter in core.parameters())
+
+
+def _matched_width(
+    core: str | type[RecurrentCore],
+    input_size: int,
+    settings: dict[str, Any],
+    wanted: int,
+    unit: str,
+    measured: Callable[[RecurrentCore], int],
+) -> dict[str, int]:
+    """Return the core's width setting with the value that brings what is measured nearest to what is wanted."""
     cls, name = core_class(core), matched_setting(core, settings)
 
     def count(width: int) -> int:
-        return parameter_count(cls, input_size, **settings, **{name: width})
+        return measured(sketched_core(cls, input_size, **settings, **{name: width}))
 
-    width = _nearest(count, _step(cls, name, settings), parameters)
-    if abs(count(width) - parameters) > _MOST_OFF * parameters:
+    width = _nearest(count, _step(cls, name, settings), wanted)
+    if abs(count(width) - wanted) > _MOST_OFF * wanted:
         raise ConfigError(
-            f"no {cls.__name__} on {input_size} inputs comes near {parameters:,} parameters; "
+            f"no {cls.__name__} on {input_size} inputs comes near {wanted:,} {unit}; "
             f"the nearest has {count(width):,}, with {name}={width}"
         )
-    return core_config(core, {**settings, name: width})
+    return {name: width}
 
 
 def matched_setting(core: str | type[RecurrentCore], settings: Container[str] = ()) -> str:
@@ -87,12 +111,12 @@ def _step(cls: type[RecurrentCore], name: str, settings: dict[str, Any]) -> int:
     return _MOST_HEADS
 
 
-def _nearest(count: Callable[[int], int], step: int, parameters: int) -> int:
-    """Return the multiple of `step` whose count, which rises with it, is nearest to `parameters`."""
+def _nearest(count: Callable[[int], int], step: int, wanted: int) -> int:
+    """Return the multiple of `step` whose count, which rises with it, is nearest to the one that is wanted."""
     low, high = 1, 2
-    while count(high * step) < parameters and high * step < _WIDEST:
+    while count(high * step) < wanted and high * step < _WIDEST:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle * step) < parameters else (low, middle)
-    return min((low * step, high * step), key=lambda width: abs(count(width) - parameters))
+        low, high = (middle, high) if count(middle * step) < wanted else (low, middle)
+    return min((low * step, high * step), key=lambda width: abs(count(width) - wanted))

@@ -17,7 +17,7 @@ from rims_rl.agents.checkpoint import load_policy, save_policy, write_tensors
 from rims_rl.agents.policies import CnnRIMPolicy, MlpRIMPolicy, MultiInputRIMPolicy, RIMPolicy
 from rims_rl.cores.gru import GRU
 from rims_rl.errors import CheckpointError
-from tests.agents.test_checkpoint_tensor_files import Malicious
+from tests.storage.test_tensor_files import Malicious
 
 BOX = spaces.Box(-np.inf, np.array([1.0, 2.0, np.inf], np.float32))
 FRAMES = spaces.Box(0, 255, (2, 36, 36), np.uint8)

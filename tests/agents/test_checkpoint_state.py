@@ -19,9 +19,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack,
 
 from rims_rl.agents import RIMPPO
 from rims_rl.agents.checkpoint import capture, read_tensors, restore, write_tensors
-from rims_rl.agents.random_states import random_state, set_random_state, untouched_random_state
 from rims_rl.envs.make import make_env
 from rims_rl.errors import CheckpointError
+from rims_rl.storage.random_states import random_state, set_random_state, untouched_random_state
 
 N_ENVS, N_STEPS = 3, 10
 ROLLOUT = N_ENVS * N_STEPS

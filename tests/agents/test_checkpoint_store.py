@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rims_rl.agents import checkpoint, tensor_files
+from rims_rl.agents import checkpoint
 from rims_rl.agents.checkpoint import CheckpointStore, read_tensors
 from rims_rl.errors import CheckpointError, ConfigError
+from rims_rl.storage import tensor_files
 
 
 def save(store: CheckpointStore, step: int) -> Path:

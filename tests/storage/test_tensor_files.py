@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rims_rl.agents import tensor_files
-from rims_rl.agents.tensor_files import read_tensors, write_tensors, write_text
 from rims_rl.errors import CheckpointError
+from rims_rl.storage import tensor_files
+from rims_rl.storage.tensor_files import read_tensors, write_tensors, write_text
 
 DTYPES = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from rims_rl.agents.trees import pack, unpack
 from rims_rl.errors import CheckpointError
+from rims_rl.storage.trees import pack, unpack
 
 
 def there_and_back(value: Any) -> Any:

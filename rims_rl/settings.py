@@ -1,0 +1,135 @@
+"""Settings from YAML files: parsed without building any object, each value checked against its field's type."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from rims_rl.errors import ConfigError, UnknownNameError
+
+_NEVER_IN_A_FILE = frozenset({"config", "resume"})
+
+
+def parse_mapping(name: str, text: str) -> dict[str, Any]:
+    """Read a flat YAML mapping without building any object but plain values."""
+    try:
+        entries = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        first_line = " ".join(str(error).split())
+        raise ConfigError(f"{name} is not valid YAML: {first_line}") from None
+    if not isinstance(entries, dict):
+        raise ConfigError(f"{name} must be a mapping of settings, got {type(entries).__name__}")
+    return {str(key): value for key, value in entries.items()}
+
+
+def read_text(path: Path) -> str:
+    """Read a text file, or say in one line why it can't be read."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+
+
+def checked_settings(entries: dict[str, Any], kind: type[Any], where: str) -> dict[str, Any]:
+    """Return the entries with every value converted to the type of its field in the dataclass `kind`.
+
+    Raises:
+        UnknownNameError: for a key that is no field, with the nearest ones; `where` opens the messages.
+        ConfigError: for a value of another type.
+    """
+    known = [entry.name for entry in fields(kind) if entry.name not in _NEVER_IN_A_FILE]
+    checked, types = {}, get_type_hints(kind)
+    for key, value in entries.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise UnknownNameError(f"setting in {where}", key, known)
+        checked[name] = _converted(value, types[name], f"{where}: {name}")
+    return checked
+
+
+def _converted(value: Any, kind: Any, where: str) -> Any:
+    """Return `value` as `kind` (a field's type), or raise one line that says what was expected."""
+    if get_origin(kind) in (Union, UnionType):
+        return _converted_to_one_of(value, get_args(kind), where)
+    if get_origin(kind) is Literal:
+        if value in get_args(kind) and not isinstance(value, bool):
+            return value
+        raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}")
+    if get_origin(kind) is tuple and get_args(kind)[0] is int:
+        return _converted_to_counts(value, where)
+    plain = get_origin(kind) or kind
+    converted = _CONVERTERS[plain](value)
+    if converted is None:
+        raise ConfigError(f"{where} must be {_EXPECTED[plain]}, got {value!r}")
+    return converted
+
+
+def _converted_to_one_of(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    concrete = [kind for kind in kinds if kind is not type(None)]
+    for kind in concrete:
+        converted = _CONVERTERS[kind](value)
+        if converted is not None:
+            return converted
+    raise ConfigError(f"{where} must be {' or '.join(_EXPECTED[kind] for kind in concrete)}, got {value!r}")
+
+
+def _converted_to_counts(value: Any, where: str) -> tuple[int, ...]:
+    counts = [_to_int(item) for item in value] if isinstance(value, list | tuple) else [None]
+    known = tuple(count for count in counts if count is not None)
+    if len(known) < len(counts):
+        raise ConfigError(f"{where} must be a list of whole numbers, got {value!r}")
+    return known
+
+
+def _to_bool(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _to_int(value: Any) -> int | None:
+    number = _to_float(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def _to_float(value: Any) -> float | None:
+    """Accept YAML's numbers, and the texts that YAML makes of `1e-4`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _to_text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _to_path(value: Any) -> Path | None:
+    return Path(value) if isinstance(value, str) else None
+
+
+def _to_pairs(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        return None
+    scalars = all(item is None or isinstance(item, bool | int | float | str) for item in value.values())
+    return dict(value) if scalars else None
+
+
+def _to_texts(value: Any) -> tuple[str, ...] | None:
+    is_texts = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    return tuple(value) if is_texts else None
+
+
+_CONVERTERS: dict[Any, Any] = {
+    bool: _to_bool, int: _to_int, float: _to_float, str: _to_text, Path: _to_path, dict: _to_pairs, tuple: _to_texts,
+}  # fmt: skip
+_EXPECTED: dict[Any, str] = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path",
+    dict: "a mapping of plain values", tuple: "a list of texts",
+}  # fmt: skip
