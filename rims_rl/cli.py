@@ -1,4 +1,4 @@
-"""The command line: `rims-rl train | evaluate | record | configs | cores | plot | bench`.
+"""The command line: `rims-rl train | evaluate | record | configs | cores | plot | bench | experiment`.
 
 Bad input is one line on stderr and exit code 2, before anything is made. What a command needs is imported when it runs,
 so that `--help` and `configs` answer at once.
@@ -45,8 +45,30 @@ commands:
   cores      list the memories          rims-rl cores
   plot       draw learning curves       rims-rl plot RUN RUN --output curves.png
   bench      measure speed and memory   rims-rl bench core
+  experiment the paper's tasks          rims-rl experiment copying --config small
 
 `rims-rl COMMAND --help` explains every option of a command; `rims-rl --version` prints the version.
+"""
+
+_EXPERIMENT_HELP = """\
+usage: rims-rl experiment NAME [OPTIONS]
+
+Train models on a task of the paper, several seeds side by side; leaves a table, plots and all numbers in a folder.
+
+experiments:
+  copying             remember ten symbols over a longer silence than in training
+  adding              add two marked numbers of a longer sequence than in training
+  sequential-mnist    read digits pixel by pixel at resolutions never trained on
+  bouncing-balls      predict balls that collide; other numbers of balls, and hidden ones
+  inverse-mechanisms  experts that compete learn to undo what was done to digits
+  ablations           take the RIM apart, piece by piece
+
+  rims-rl experiment copying --config small                      minutes on two cores
+  rims-rl experiment copying --config paper --seeds 3            the paper's size: hours
+  rims-rl experiment copying --models rim rim:active_units=6 lstm gru --seeds 5
+  rims-rl experiment copying --resume runs/copying_20260102-030405
+
+`rims-rl experiment NAME --help` explains the options of one.
 """
 
 _BENCH_HELP = """\
@@ -168,9 +190,24 @@ def _bench(arguments: list[str]) -> int:
     return 0
 
 
+def _experiment(arguments: list[str]) -> int:
+    from rims_rl.experiments.registry import EXPERIMENTS, experiment_class
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_EXPERIMENT_HELP, end="")
+        return 0
+    name, options = arguments[0], arguments[1:]
+    if name.startswith("-"):
+        raise ConfigError(f"experiment needs its name before {name}: {', '.join(EXPERIMENTS)}")
+    config = parse_experiment(name, experiment_class(name).config_class, options)
+    from rims_rl.experiments.runner import run_experiment
+
+    return run_experiment(name, config)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train, "evaluate": _evaluate, "record": _record, "configs": _configs, "cores": _cores,
-    "plot": _plot, "bench": _bench,
+    "plot": _plot, "bench": _bench, "experiment": _experiment,
 }  # fmt: skip
 
 
@@ -233,6 +270,30 @@ def _parse_resumed(arguments: list[str], given: dict[str, str]) -> TrainConfig:
     if not given["resume"]:
         raise ConfigError("--resume needs the folder of a run")
     return parse(TrainConfig, arguments, "train", load_config(open_run(Path(given["resume"]))))
+
+
+def parse_experiment(name: str, kind: type[Any], arguments: list[str]) -> Any:
+    """Return an experiment's settings: the defaults, overridden by the preset or the resumed one, then by `arguments`.
+
+    Raises:
+        UnknownNameError: for an unknown option or preset.
+        ConfigError: for a value that can't be read, or an option that a resumed experiment may not change.
+    """
+    from rims_rl.experiments.folder import load_settings
+    from rims_rl.experiments.presets import FREE_TO_CHANGE, preset_settings
+
+    given = given_options(arguments, kind)
+    if "-h" in arguments or "--help" in arguments:
+        return parse(kind, arguments, f"experiment {name}")
+    if "resume" in given:
+        fixed = ", ".join(_option(field) for field in sorted(set(given) - FREE_TO_CHANGE))
+        if fixed:
+            free = ", ".join(_option(field) for field in sorted(FREE_TO_CHANGE - {"resume"}))
+            raise ConfigError(f"a resumed experiment keeps its own {fixed}; only these may be given: {free}")
+        return parse(kind, arguments, f"experiment {name}", load_settings(Path(given["resume"]), name, kind))
+    base = preset_settings(name, given["config"], kind) if given.get("config") else kind()
+    config = parse(kind, arguments, f"experiment {name}", base)
+    return replace(config, rim={**base.rim, **config.rim}) if "rim" in given else config
 
 
 def parse(kind: type[Config], arguments: list[str], command: str, default: Config | None = None) -> Config:

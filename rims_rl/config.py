@@ -72,6 +72,13 @@ _INT: PrimitiveConstructorSpec[int] = PrimitiveConstructorSpec(
     is_instance=lambda value: isinstance(value, int),
     str_from_instance=lambda count: [str(count)],
 )
+_INTS: PrimitiveConstructorSpec[tuple[int, ...]] = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="INT ...",
+    instance_from_str=lambda texts: tuple(parse_count(text) for text in texts),
+    is_instance=lambda value: isinstance(value, tuple) and all(isinstance(item, int) for item in value),
+    str_from_instance=lambda counts: [str(count) for count in counts],
+)
 _INT_OR_NONE: PrimitiveConstructorSpec[int | None] = PrimitiveConstructorSpec(
     nargs=1,
     metavar="INT",
@@ -81,6 +88,7 @@ _INT_OR_NONE: PrimitiveConstructorSpec[int | None] = PrimitiveConstructorSpec(
 )
 Pairs = Annotated[dict[str, Any], _PAIRS, arg(help_behavior_hint=lambda shown: f"(default: {shown or 'none'})")]
 Int = Annotated[int, _INT]
+Counts = Annotated[tuple[int, ...], _INTS]
 OptionalInt = Annotated[int | None, _INT_OR_NONE]
 Schedule = Annotated[str | float, arg(metavar="FLOAT|lin_FLOAT")]
 OptionalText = Annotated[str | None, arg(metavar="STR")]

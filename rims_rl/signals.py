@@ -18,13 +18,16 @@ def _say(line: str) -> None:
 
 
 class StopSignals:
-    """While entered, Ctrl-C and SIGTERM end training cleanly before its next rollout; the second one ends it at once.
+    """While entered, Ctrl-C and SIGTERM end training cleanly at the next good moment; the second one ends it at once.
+
+    The first one sets `stop_requested` on the model, or on whatever else asks it.
 
     `exit_code` is what the process should end with: None without a signal, 130 after Ctrl-C, 143 after SIGTERM.
     """
 
-    def __init__(self, model: Any, say: Callable[[str], None] = _say) -> None:
+    def __init__(self, model: Any, say: Callable[[str], None] = _say, what: str = "this rollout") -> None:
         self.model = model
+        self.what = what
         self.exit_code: int | None = None
         self._say = say
         self._before: dict[int, Any] = {}
@@ -51,4 +54,4 @@ class StopSignals:
         self.exit_code = 128 + number
         self.model.stop_requested = True
         name = signal.Signals(number).name
-        self._say(f"{name}: finishing this rollout and saving; once more to quit at once without saving")
+        self._say(f"{name}: finishing {self.what} and saving; once more to quit at once without saving")

@@ -11,6 +11,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Full, Queue
 from typing import Any, Literal
@@ -129,6 +130,26 @@ def _print(line: str) -> None:
     get_console().print(line, highlight=False, soft_wrap=True, markup=False)
 
 
+@dataclass(frozen=True)
+class WandbSettings:
+    """How a W&B run is started, and what it shows."""
+
+    mode: Literal["auto", "online", "offline", "disabled"]
+    """auto is online when logged in, else offline."""
+    project: str
+    """W&B project."""
+    entity: str | None
+    """W&B user or team."""
+    name: str
+    """Name of the run."""
+    tags: tuple[str, ...] = ()
+    """Its tags; empty ones are left out."""
+    group: str | None = None
+    """What it is shown together with."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Its settings."""
+
+
 def start_wandb(
     config: TrainConfig,
     folder: RunFolder,
@@ -136,22 +157,35 @@ def start_wandb(
     extra_config: Mapping[str, Any] | None = None,
     say: Say = _print,
 ) -> WandbRun:
-    """Start (or, with `run_id`, go on with) a W&B run whose files lie in the run's folder; never raises.
+    """Start (or, with `run_id`, go on with) a training run's W&B run whose files lie in its folder; never raises.
 
     Args:
-        config: the run's settings; `wandb` is the mode: `auto` is online when logged in, else offline.
+        config: the run's settings.
         folder: the run's folder.
         run_id: the id of the run that is resumed.
         extra_config: shown beside the settings, for example versions and parameter counts.
         say: prints the one line about where the run is logged.
     """
-    if config.wandb == "disabled":
+    settings = WandbSettings(
+        config.wandb,
+        config.wandb_project,
+        config.wandb_entity,
+        name=config.name or folder.path.resolve().name,
+        tags=(config.env, config.core, config.protocol, config.config or "", *config.wandb_tags),
+        config={**as_plain(config), **(extra_config or {})},
+    )
+    return start_wandb_run(settings, folder.path, run_id, say)
+
+
+def start_wandb_run(settings: WandbSettings, folder: Path, run_id: str | None = None, say: Say = _print) -> WandbRun:
+    """Start (or, with `run_id`, go on with) a W&B run whose files lie in `folder`, made when missing; never raises."""
+    if settings.mode == "disabled":
         return WandbRun()
     try:
-        mode = _chosen_mode(config.wandb)
+        mode = _chosen_mode(settings.mode)
         if mode == "disabled":
             return WandbRun()
-        return _start(mode, _settings(config, folder, run_id, extra_config or {}), say)
+        return _start(mode, _arguments(settings, folder, run_id), say)
     except Exception as error:
         say(f"W&B is off: {_one_line(error)}")
         return WandbRun()
@@ -214,21 +248,19 @@ def _logged_in(wandb: Any) -> bool:
         return False
 
 
-def _settings(
-    config: TrainConfig, folder: RunFolder, run_id: str | None, extra_config: Mapping[str, Any]
-) -> dict[str, Any]:
+def _arguments(settings: WandbSettings, folder: Path, run_id: str | None) -> dict[str, Any]:
     """Return the arguments of `wandb.init` that do not depend on the mode."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    tags = dict.fromkeys([config.env, config.core, config.protocol, config.config or "", *config.wandb_tags])
+    folder.mkdir(parents=True, exist_ok=True)
     return {
-        "project": config.wandb_project,
-        "entity": config.wandb_entity,
-        "name": config.name or folder.path.resolve().name,
-        "dir": str(folder.path),
+        "project": settings.project,
+        "entity": settings.entity,
+        "name": settings.name,
+        "group": settings.group,
+        "dir": str(folder),
         "id": run_id or secrets.token_hex(4),
         "resume": "allow",
-        "tags": [tag[:_MOST_TAG_CHARACTERS] for tag in tags if tag],
-        "config": {**as_plain(config), **extra_config},
+        "tags": [tag[:_MOST_TAG_CHARACTERS] for tag in dict.fromkeys(settings.tags) if tag],
+        "config": dict(settings.config),
         "settings": _quiet_settings(),
     }
 

@@ -1,0 +1,113 @@
+"""The folder of an experiment: its settings, its trials, and what came out.
+
+A folder such as runs/copying_20260102-030405 holds
+
+* config.yaml: every setting, the package versions and every command;
+* trials/MODEL_seedN/: checkpoint of an unfinished trial; weights, arrays and result.json of a finished one;
+* results.json, table.md and plots/: the outcome.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from rims_rl.errors import ConfigError
+from rims_rl.experiments.config import ExperimentConfig
+from rims_rl.experiments.loop import TrialFolder
+from rims_rl.runs import RUNS, RunFolder, command_line, versions
+from rims_rl.settings import checked_settings, parse_mapping, read_text
+from rims_rl.storage.tensor_files import write_text
+
+C = TypeVar("C", bound=ExperimentConfig)
+
+
+class ExperimentFolder(RunFolder):
+    """The paths of one experiment."""
+
+    @property
+    def results(self) -> Path:
+        """Settings, versions, table and every trial's figures."""
+        return self.path / "results.json"
+
+    @property
+    def table(self) -> Path:
+        """The table as Markdown."""
+        return self.path / "table.md"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of the plots and videos."""
+        return self.path / "plots"
+
+    def trial(self, variant: str, seed: int) -> TrialFolder:
+        """Return the folder of one trial."""
+        slug = re.sub(r"[^A-Za-z0-9.=]+", "-", variant).strip("-.")
+        return TrialFolder(self.path / "trials" / f"{slug}_seed{seed}")
+
+    def create(self) -> None:
+        """Make the folder and those inside it; raises ConfigError when the system refuses."""
+        try:
+            for folder in (self.path, self.path / "trials", self.plots):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be made: {error.strerror or error}") from None
+
+
+def folder_for(name: str, config: ExperimentConfig) -> ExperimentFolder:
+    """Return the folder that the settings ask for, without touching the disk."""
+    if config.resume is not None:
+        return ExperimentFolder(config.resume.expanduser())
+    if config.output is not None:
+        return ExperimentFolder(config.output.expanduser())
+    return ExperimentFolder(RUNS / f"{name}_{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def plain_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Return the settings as YAML- and JSON-safe values, without `resume` and `output`."""
+    plain = {}
+    for name, value in asdict(config).items():
+        if name not in ("resume", "output"):
+            plain[name] = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def save_settings(folder: ExperimentFolder, name: str, config: ExperimentConfig) -> None:
+    """Write `config.yaml`: all settings, and under `about` the experiment, the versions and every command."""
+    now, line = time.strftime("%Y-%m-%d %H:%M:%S"), shlex.join(command_line())
+    about: dict[str, Any] = {"experiment": name, "command": line, "started": now, "versions": versions()}
+    if config.resume is not None:
+        about = {**about, **_about(folder)}
+        about["resumed"] = [*about.get("resumed", []), {"command": line, "at": now, "versions": versions()}]
+    text = yaml.safe_dump({**plain_settings(config), "about": about}, sort_keys=False, allow_unicode=True, width=120)
+    write_text(folder.config_file, text)
+
+
+def _about(folder: ExperimentFolder) -> dict[str, Any]:
+    entries = parse_mapping(str(folder.config_file), read_text(folder.config_file)).get("about")
+    return dict(entries) if isinstance(entries, dict) else {}
+
+
+def load_settings(path: Path, name: str, kind: type[C]) -> C:
+    """Return the settings of the experiment in a folder, with `resume` set to it.
+
+    Raises:
+        ConfigError: when the folder is missing, or holds no experiment of this name.
+    """
+    folder = ExperimentFolder(path.expanduser())
+    if not folder.config_file.is_file():
+        raise ConfigError(f"{path} holds no experiment: there is no config.yaml in it")
+    entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
+    found = _about(folder).get("experiment")
+    if found != name:
+        raise ConfigError(f"{path} holds {found or 'a training run'}, not the experiment {name}")
+    entries.pop("about", None)
+    preset = entries.pop("config", None)
+    settings = checked_settings(entries, kind, str(folder.config_file))
+    return replace(kind(), config=None if preset is None else str(preset), resume=path, **settings)
