@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +25,7 @@ from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.experiment import Column, Experiment, Outcome
 from rims_rl.experiments.figures import draw_activity
 from rims_rl.experiments.sequence_model import SequenceModel
-from rims_rl.experiments.trial import Findings, Trial, descend
+from rims_rl.experiments.trial import Findings, Trial, batch_sizes, descend
 from rims_rl.experiments.variants import Variant, build_core
 
 SYMBOLS = 10
@@ -133,15 +134,12 @@ class CopyingTrial(Trial):
 
     def _figures(self, blanks: int) -> tuple[float, float]:
         """Return cross entropy and accuracy over the test's number of sequences, a batch at a time."""
-        found, left = [], self.config.test_sequences
-        while left > 0:
-            size = min(left, self.config.batch_size)
+        sizes, figures = batch_sizes(self.config.test_sequences, self.config.batch_size), []
+        for size in sizes:
             inputs, targets = self._batch(size, blanks)
-            found.append((size, answer_figures(self.model(inputs), targets)))
-            left -= size
-        total = sum(size for size, _ in found)
-        cross_entropy = sum(size * figures[0] for size, figures in found) / total
-        return cross_entropy, sum(size * figures[1] for size, figures in found) / total
+            figures.append(answer_figures(self.model(inputs), targets))
+        cross_entropy, accuracy = np.average(figures, axis=0, weights=sizes)
+        return float(cross_entropy), float(accuracy)
 
     def _batch(self, batch: int, blanks: int) -> tuple[Tensor, Tensor]:
         inputs, targets = copying_batch(batch, blanks)

@@ -72,7 +72,7 @@ class Experiment(ABC, Generic[C]):
     """What the command line calls it."""
     config_class: ClassVar[type[Any]]
     """Its settings, a subclass of ExperimentConfig."""
-    trial_class: ClassVar[type[Trial]]
+    trial_class: type[Trial]
     """Its trials' class, whose `watched` figure displays and learning curves show."""
 
     def __init__(self, config: C) -> None:

@@ -119,6 +119,12 @@ def stream_seed(*names: int | str) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
+def batch_sizes(total: int, most: int) -> list[int]:
+    """Return the sizes of the batches into which `total` examples are cut, at most `most` each."""
+    whole, rest = divmod(total, most)
+    return [most] * whole + ([rest] if rest else [])
+
+
 def numpy_generator() -> np.random.Generator:
     """Return a NumPy generator that is drawn from PyTorch's global one, which it moves on."""
     return np.random.default_rng(int(torch.randint(2**63 - 1, ())))

@@ -57,7 +57,7 @@ class StopRequest:
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, display: Display, stopped: Callable[[], bool]) -> dict[str, str]:
-    """Run trials, `workers` at a time, and return, by name, how those ended that have no result: failed and why, or stopped.
+    """Run trials, `workers` at a time; return how those ended that have no result, by name: failed and why, or stopped.
 
     Args:
         jobs: the trials.
