@@ -1,0 +1,121 @@
+"""The training loop: interruptions change no result, and the best weights are those that are tested."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+from rims_rl.errors import CheckpointError, NonFiniteError
+from rims_rl.experiments import loop
+from rims_rl.experiments.config import ExperimentConfig
+from rims_rl.experiments.loop import TrialFolder, read_outcome
+from rims_rl.experiments.variants import Variant
+from rims_rl.storage.tensor_files import read_tensors, write_tensors
+from tests.experiments.lines import Lines
+from tests.experiments.resuming import assert_resumed_equals_uninterrupted, run
+
+CONFIG = ExperimentConfig(updates=13, eval_freq=5, learning_rate=0.1, device="cpu")
+LINE = Variant("line", "lstm")
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("stop_after", [1, 4, 5, 7, 12])
+    def test_a_resumed_trial_equals_an_uninterrupted_one(self, tmp_path: Path, stop_after: int) -> None:
+        whole = assert_resumed_equals_uninterrupted(Lines(CONFIG), LINE, tmp_path, stop_after)
+        assert whole.figures["seen"] == 13
+
+    def test_a_checkpoint_is_written_between_validations_too(self, tmp_path: Path, monkeypatch) -> None:
+        monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+        saved: list[int] = []
+        monkeypatch.setattr(loop._Loop, "save", lambda self: saved.append(self.course.update))
+        run(Lines(CONFIG), LINE, tmp_path)
+        assert saved == list(range(1, 14))
+
+    def test_seconds_add_up_over_interruptions(self, tmp_path: Path, monkeypatch) -> None:
+        clock = iter(range(1000))
+        monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+        assert run(Lines(CONFIG), LINE, tmp_path, stop_after=6) is None
+        first = read_tensors(tmp_path / "checkpoint.safetensors")[1]["trial"]["course"]["seconds"]
+        outcome = run(Lines(CONFIG), LINE, tmp_path)
+        assert outcome is not None
+        assert outcome.seconds > first > 0
+
+    def test_another_seed_gives_another_result(self, tmp_path: Path) -> None:
+        one, other = run(Lines(CONFIG), LINE, tmp_path / "1", seed=1), run(Lines(CONFIG), LINE, tmp_path / "2", seed=2)
+        assert one is not None
+        assert other is not None
+        assert one.rows[0] != other.rows[0]
+        assert one.figures != other.figures
+
+
+class TestRows:
+    def test_there_is_one_before_training_and_one_per_validation_and_at_the_end(self, tmp_path: Path) -> None:
+        outcome = run(Lines(CONFIG), LINE, tmp_path)
+        assert outcome is not None
+        assert [row["update"] for row in outcome.rows] == [0, 5, 10, 13]
+        assert "loss" not in outcome.rows[0]
+        assert all(row["loss"] > 0 for row in outcome.rows[1:])
+
+    def test_the_figures_of_updates_are_averaged_since_the_last_validation(self, tmp_path: Path) -> None:
+        class Counting(Lines.kinds["rising"]):  # type: ignore[misc,name-defined]
+            def update(self, step: int) -> dict[str, float]:
+                super().update(step)
+                return {"loss": float(step)}
+
+        class CountingLines(Lines):
+            kinds: ClassVar = {"line": Counting}
+
+        outcome = run(CountingLines(replace(CONFIG, updates=7)), LINE, tmp_path)
+        assert outcome is not None
+        assert [row["loss"] for row in outcome.rows[1:]] == [2.0, 5.5]
+
+
+class TestTheBestWeights:
+    def test_are_tested_though_training_goes_on(self, tmp_path: Path) -> None:
+        outcome = run(Lines(CONFIG), Variant("rising", "lstm"), tmp_path)
+        assert outcome is not None
+        assert (outcome.best_update, outcome.updates) == (10, 13)
+        ten = run(Lines(replace(CONFIG, updates=10)), Variant("rising", "lstm"), tmp_path / "ten")
+        assert ten is not None
+        torch.testing.assert_close(outcome.arrays["w"], ten.arrays["w"], rtol=0, atol=0)
+        stored, about = read_tensors(tmp_path / "weights.safetensors")
+        torch.testing.assert_close(stored["line/0.weight"], ten.arrays["w"], rtol=0, atol=0)
+        assert about == {"variant": "rising", "seed": 3}
+
+    def test_patience_ends_a_trial(self, tmp_path: Path) -> None:
+        config = replace(CONFIG, updates=50, patience=2)
+        outcome = run(Lines(config), Variant("rising", "lstm"), tmp_path)
+        assert outcome is not None
+        assert (outcome.ended, outcome.updates, outcome.best_update) == ("patience", 20, 10)
+
+    def test_reaching_the_target_ends_a_trial(self, tmp_path: Path) -> None:
+        outcome = run(Lines(replace(CONFIG, updates=50, target=1.0)), Variant("rising", "lstm"), tmp_path)
+        assert outcome is not None
+        assert (outcome.ended, outcome.updates) == ("target", 5)
+
+
+class TestFaults:
+    def test_divergence_names_the_update(self, tmp_path: Path) -> None:
+        with pytest.raises(NonFiniteError, match=r"^training diverged at update 4: the loss is nan; a smaller"):
+            run(Lines(CONFIG), Variant("diverging", "lstm"), tmp_path)
+
+    def test_a_damaged_checkpoint_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "checkpoint.safetensors").write_bytes(b"garbage")
+        with pytest.raises(CheckpointError, match=r"checkpoint.safetensors"):
+            run(Lines(CONFIG), LINE, tmp_path)
+
+    def test_another_models_checkpoint_is_one_line(self, tmp_path: Path) -> None:
+        write_tensors(tmp_path / "checkpoint.safetensors", {}, {"trial": {"modules": {"line": {}}}})
+        with pytest.raises(CheckpointError, match=r"does not fit this trial: .*weight"):
+            run(Lines(CONFIG), LINE, tmp_path)
+
+    def test_a_damaged_result_says_how_to_redo_it(self, tmp_path: Path) -> None:
+        run(Lines(CONFIG), LINE, tmp_path)
+        folder = TrialFolder(tmp_path)
+        folder.result.write_text(folder.result.read_text()[:-20])
+        with pytest.raises(CheckpointError, match=r"holds a damaged result.*remove the folder to redo it$"):
+            read_outcome(folder)

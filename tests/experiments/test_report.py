@@ -1,0 +1,77 @@
+"""The table says what was measured: means, spreads, seeds, failures, and the paper's numbers where there are some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rims_rl.experiments.config import ExperimentConfig
+from rims_rl.experiments.experiment import Outcome
+from rims_rl.experiments.figures import by_variant, colours, draw_activity, draw_curves
+from rims_rl.experiments.report import cells, mean_and_spread
+from tests.experiments.lines import Lines
+
+EXPERIMENT = Lines(ExperimentConfig(models=("line", "other")))
+ROWS = [{"update": 0, "error": 5.0}, {"update": 3, "loss": 1.0, "error": 2.0}]
+
+
+def outcome(variant: str, seed: int, weight: float | None) -> Outcome:
+    figures = {} if weight is None else {"weight": weight}
+    activity = torch.tensor([[1, 0], [1, 1], [0, 1]])
+    ended = "finished" if figures else "failed: diverged"
+    return Outcome(variant, seed, 1234, 3, 3, ended, 1.0, figures, ROWS, {"activity": activity})
+
+
+class TestTable:
+    def test_means_spreads_and_the_paper(self) -> None:
+        outcomes = [
+            outcome("line", 0, 1.0),
+            outcome("line", 1, 2.0),
+            outcome("other", 0, 7.0),
+            outcome("other", 1, None),
+        ]
+        headings, rows = cells(EXPERIMENT, outcomes)
+        assert headings == ["model", "parameters", "seeds", "weight", "paper"]
+        assert rows == [["line", "1,234", "2", "1.50 ± 0.71", "2.00"], ["other", "1,234", "1 (1 failed)", "7.00", ""]]
+
+    def test_the_papers_column_is_left_out_where_it_is_empty(self) -> None:
+        assert cells(EXPERIMENT, [outcome("other", 0, 7.0)])[0] == ["model", "parameters", "seeds", "weight"]
+
+    @pytest.mark.parametrize(
+        ("values", "text"),
+        [
+            ([], ""),
+            ([3.14159], "3.14"),
+            ([1.0, 3.0], "2.00 ± 1.41"),
+            ([1.0, float("nan")], "nan"),
+            ([12345.0], "12,345.00"),
+        ],
+    )
+    def test_numbers(self, values: list[float], text: str) -> None:
+        assert mean_and_spread(values, 2) == text
+
+
+class TestPlots:
+    def test_curves_of_models_with_a_result(self, tmp_path: Path) -> None:
+        drawn = draw_curves(
+            [outcome("line", 0, 1.0), outcome("line", 1, None)], "error", "error", tmp_path / "a" / "b.png"
+        )
+        assert drawn == [tmp_path / "a" / "b.png"]
+        assert drawn[0].stat().st_size > 10_000
+        assert draw_curves([outcome("line", 1, None)], "error", "error", tmp_path / "none.png") == []
+
+    def test_activity_of_trials_that_have_it(self, tmp_path: Path) -> None:
+        assert draw_activity([outcome("line", 0, 1.0)], "activity", tmp_path / "x.png", {1: "here"}) == [
+            tmp_path / "x.png"
+        ]
+        assert draw_activity([outcome("line", 0, 1.0)], "absent", tmp_path / "y.png", {}) == []
+
+    def test_no_two_models_share_a_colour(self) -> None:
+        names = ["rim", "lstm", "rim:active_units=6", "whole", "other"]
+        assert len(set(colours(names).values())) == len(names)
+
+    def test_failed_trials_are_left_out(self) -> None:
+        grouped = by_variant([outcome("a", 0, 1.0), outcome("b", 0, None), outcome("a", 1, 2.0)])
+        assert {name: len(trials) for name, trials in grouped.items()} == {"a": 2}

@@ -1,0 +1,182 @@
+"""A whole experiment: trials side by side, what is left behind, interruption and resume, failing trials."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rims_rl.errors import ConfigError, NonFiniteError, RunExistsError
+from rims_rl.experiments import registry, runner, workers
+from rims_rl.experiments.copying import CopyingConfig, CopyingTrial
+from rims_rl.experiments.folder import ExperimentFolder, load_settings
+from rims_rl.experiments.runner import run_experiment
+
+TINY = CopyingConfig(
+    models=("rim", "lstm"), rim={"num_units": 3, "active_units": 2, "unit_size": 5, "preset": "paper"},
+    embedding_size=7, train_blanks=3, test_blanks=(3, 5), test_sequences=6, batch_size=4, updates=4, eval_freq=2,
+    seeds=2, workers=1, device="cpu", torch_threads=1,
+)  # fmt: skip
+
+
+def results(folder: Path) -> dict:
+    found: dict = json.loads((folder / "results.json").read_text("utf-8"))
+    return found
+
+
+def figures(folder: Path) -> list[tuple]:
+    return [(trial["variant"], trial["seed"], trial["figures"], trial["rows"]) for trial in results(folder)["trials"]]
+
+
+class TestAWholeExperiment:
+    def test_leaves_table_results_plots_and_settings(self, tmp_path: Path, capsys) -> None:
+        assert run_experiment("copying", replace(TINY, output=tmp_path / "out")) == 0
+        folder = tmp_path / "out"
+        found = results(folder)
+        assert [(trial["variant"], trial["seed"]) for trial in found["trials"]] == [
+            ("rim", 0), ("lstm", 0), ("rim", 1), ("lstm", 1),
+        ]  # fmt: skip
+        assert all(set(trial["figures"]) == {"cross_entropy_3", "accuracy_3", "cross_entropy_5", "accuracy_5"}
+                   for trial in found["trials"])  # fmt: skip
+        assert found["settings"]["train_blanks"] == 3
+        assert found["versions"]["torch"]
+        assert {file.name for file in (folder / "plots").iterdir()} == {
+            "learning.png", "activity_3.png", "activity_5.png",
+        }  # fmt: skip
+        table = (folder / "table.md").read_text("utf-8")
+        assert table.startswith("# copying\n\n| model | parameters | seeds | CE, 3 blanks |")
+        assert "| rim |" in table
+        assert str(tmp_path) not in (folder / "results.json").read_text("utf-8")
+        assert "rim seed 0: finished after 4 updates" in capsys.readouterr().out
+
+    @pytest.mark.slow
+    def test_in_processes_gives_the_same_numbers_as_in_one(self, tmp_path: Path) -> None:
+        one = replace(TINY, seeds=1)
+        assert run_experiment("copying", replace(one, output=tmp_path / "one")) == 0
+        assert run_experiment("copying", replace(one, output=tmp_path / "two", workers=2)) == 0
+        assert figures(tmp_path / "two") == figures(tmp_path / "one")
+
+    def test_of_equal_seeds_is_the_same_and_of_others_is_not(self, tmp_path: Path) -> None:
+        config = replace(TINY, seeds=1, models=("rim",))
+        for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+            run_experiment("copying", replace(config, output=tmp_path / name, first_seed=seed))
+        assert figures(tmp_path / "a") == figures(tmp_path / "b")
+        assert figures(tmp_path / "a")[0][2] != figures(tmp_path / "c")[0][2]
+
+
+class TestInterruption:
+    def test_a_signal_saves_and_a_resume_gives_the_whole_result(self, tmp_path: Path, monkeypatch, capsys) -> None:
+        run_experiment("copying", replace(TINY, output=tmp_path / "whole"))
+        update, made = CopyingTrial.update, []
+
+        def interrupted(self: CopyingTrial, step: int) -> dict[str, float]:
+            made.append(step)
+            if len(made) == 6:  # the second trial's second update
+                os.kill(os.getpid(), signal.SIGINT)
+            return update(self, step)
+
+        monkeypatch.setattr(CopyingTrial, "update", interrupted)
+        assert run_experiment("copying", replace(TINY, output=tmp_path / "parts")) == 130
+        assert f"3 of 4 trials have no result; go on with --resume {tmp_path / 'parts'}" in capsys.readouterr().out
+        assert len(results(tmp_path / "parts")["trials"]) == 1
+        monkeypatch.setattr(CopyingTrial, "update", update)
+        config = load_settings(tmp_path / "parts", "copying", CopyingConfig)
+        assert run_experiment("copying", config) == 0
+        assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+
+    def test_a_finished_experiment_is_reported_again_without_training(self, tmp_path: Path, monkeypatch) -> None:
+        run_experiment("copying", replace(TINY, output=tmp_path))
+        before = figures(tmp_path)
+        monkeypatch.setattr(CopyingTrial, "update", lambda *_: pytest.fail("trained again"))
+        (tmp_path / "table.md").unlink()
+        assert run_experiment("copying", load_settings(tmp_path, "copying", CopyingConfig)) == 0
+        assert figures(tmp_path) == before
+        assert (tmp_path / "table.md").is_file()
+
+
+class TestFailures:
+    def test_a_trial_that_diverges_takes_nothing_with_it(self, tmp_path: Path, monkeypatch, capsys) -> None:
+        update = CopyingTrial.update
+
+        def diverging(self: CopyingTrial, step: int) -> dict[str, float]:
+            if self.model.core.__class__.__name__ == "LSTM" and step == 1:
+                raise NonFiniteError("the loss is nan")
+            return update(self, step)
+
+        monkeypatch.setattr(CopyingTrial, "update", diverging)
+        assert run_experiment("copying", replace(TINY, output=tmp_path / "out", seeds=1)) == 1
+        found = {trial["variant"]: trial for trial in results(tmp_path / "out")["trials"]}
+        assert found["rim"]["figures"]
+        assert found["lstm"]["ended"] == "failed: training diverged at update 1: the loss is nan"
+        assert "0 (1 failed)" in (tmp_path / "out" / "table.md").read_text("utf-8")
+        assert "lstm seed 0 failed: training diverged at update 1" in " ".join(capsys.readouterr().out.split())
+
+    def test_a_process_that_is_killed_is_told_from_one_that_ends(self) -> None:
+        assert workers._death(-signal.SIGKILL).startswith("its process was killed, perhaps for lack of memory")
+        assert workers._death(-signal.SIGSEGV) == "its process was ended by SIGSEGV"
+        assert workers._death(3) == "its process ended with code 3"
+
+    @pytest.mark.slow
+    def test_a_trial_that_cannot_go_on_fails_alone(self, tmp_path: Path) -> None:
+        folder = ExperimentFolder(tmp_path / "out")
+        folder.trial("lstm", 0).path.mkdir(parents=True)
+        folder.trial("lstm", 0).checkpoint.write_bytes(b"damaged")
+        assert run_experiment("copying", replace(TINY, output=folder.path, workers=2, seeds=1)) == 1
+        found = {trial["variant"]: trial["ended"] for trial in results(folder.path)["trials"]}
+        assert found["rim"] == "finished"
+        assert found["lstm"].startswith("failed: ")
+
+    @pytest.mark.slow
+    def test_a_process_that_is_killed_fails_its_trial_alone(self, tmp_path: Path) -> None:
+        def kill_the_second() -> None:
+            while len(started := sorted(multiprocessing.active_children(), key=lambda child: child.name)) < 2:
+                time.sleep(0.01)
+            os.kill(started[1].pid or 0, signal.SIGKILL)
+
+        threading.Thread(target=kill_the_second, daemon=True).start()
+        assert run_experiment("copying", replace(TINY, output=tmp_path / "out", workers=2, seeds=1)) == 1
+        ended = [trial["ended"] for trial in results(tmp_path / "out")["trials"]]
+        assert sorted(how.partition(",")[0] for how in ended) == ["failed: its process was killed", "finished"]
+
+
+class TestBadInput:
+    def test_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        for changes in (
+            {"updates": 0}, {"models": ("rim", "nothing")}, {"models": ("lstm:hidden=3",)}, {"device": "abacus"},
+            {"rim": {"num_units": 2, "active_units": 3}},
+        ):  # fmt: skip
+            with pytest.raises(ConfigError):
+                run_experiment("copying", replace(TINY, output=tmp_path / "out", **changes))
+            assert not (tmp_path / "out").exists()
+
+    def test_a_folder_that_holds_an_experiment_is_not_overwritten(self, tmp_path: Path) -> None:
+        config = replace(TINY, output=tmp_path, seeds=1, models=("rim",))
+        run_experiment("copying", config)
+        with pytest.raises(RunExistsError, match="already holds a run"):
+            run_experiment("copying", config)
+
+    def test_a_folder_of_another_experiment_cannot_be_resumed(self, tmp_path: Path) -> None:
+        run_experiment("copying", replace(TINY, output=tmp_path, seeds=1, models=("rim",)))
+        with pytest.raises(ConfigError, match=r"holds copying, not the experiment adding$"):
+            load_settings(tmp_path, "adding", CopyingConfig)
+        with pytest.raises(ConfigError, match=r"holds no experiment: there is no config.yaml in it$"):
+            load_settings(tmp_path / "plots", "adding", CopyingConfig)
+
+
+def test_every_experiment_of_the_registry_can_be_imported() -> None:
+    for name in registry.EXPERIMENTS:
+        found = registry.experiment_class(name)
+        assert found.name == name
+        found.config_class().check()
+
+
+def test_workers_share_the_processor_s_cores(monkeypatch) -> None:
+    monkeypatch.setattr(runner, "_processor_cores", lambda: 8)
+    assert [runner._workers(replace(TINY, workers=wanted), 5) for wanted in (0, 1, 3, 9)] == [5, 1, 3, 5]
