@@ -59,6 +59,7 @@ class Display:
         self._progress.update(self._tasks[trial], completed=update)
         if row:
             self._progress.update(self._tasks[trial], newest=f"{self.watched} {row[self.watched]:.4g}")
+            self._progress.refresh()
         if row and not self._console.is_terminal:
             figures = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "update")
             self.say(f"{trial}: {update}/{self.updates} updates, {figures}")
