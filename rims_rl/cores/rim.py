@@ -192,9 +192,9 @@ class RIM(RecurrentCore):
             slot_weights = native.SlotWeights(self.key, self.value, self.weight_ih)
             outputs, h, c = native.run_slots(shape, weights, slot_weights, inputs, h, c, starts)
         else:
-            keys, values = self._project(inputs if inputs.dim() == 3 else inputs.squeeze(2))
+            keys, values, weight_ih = self._read_one_slot(inputs if inputs.dim() == 3 else inputs.squeeze(2))
             assert keys is not None
-            outputs, h, c = native.run(shape, weights, self.weight_ih, keys, values, h, c, starts)
+            outputs, h, c = native.run(shape, weights, weight_ih, keys, values, h, c, starts)
         last = h.flatten(1) if c is None else torch.cat([h.flatten(1), c.flatten(1)], dim=1)
         return outputs.flatten(2), last
 
@@ -210,13 +210,18 @@ class RIM(RecurrentCore):
     def _run_unrolled(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None) -> tuple[Tensor, Tensor]:
         """Do what `_run` does by the loop written out by hand."""
         slots = self._slots(inputs)
-        keys, values = self._project(slots)
         one_slot = slots.shape[2] == 1
+        if one_slot:
+            keys, values, weight_ih = self._read_one_slot(slots.squeeze(2))
+            keys = None if keys is None else keys.unsqueeze(2)
+            values = self._hoisted_gates(values, weight_ih)
+        else:
+            keys, values = self._project(slots)
         outputs, h, c = unrolled.run(
             self.config,
             unrolled.Inputs(
                 keys,
-                self._hoisted_gates(values.squeeze(2)) if one_slot else values,
+                values,
                 None if one_slot else self.weight_ih,
                 *self.unpack(state),
                 None if episode_starts is None else episode_starts.bool(),
@@ -269,7 +274,7 @@ class RIM(RecurrentCore):
         keys: Iterable[Tensor | None] = [None] * steps if projected_keys is None else projected_keys.unbind()
         if count > 1:
             return (StepInputs(k, v, None) for k, v in zip(keys, values.unbind(), strict=True))
-        gates = self._hoisted_gates(values.squeeze(2)).permute(1, 3, 2, 0, 4)  # (T, K, B, H, G)
+        gates = self._hoisted_gates(values.squeeze(2), self.weight_ih).permute(1, 3, 2, 0, 4)  # (T, K, B, H, G)
         return (StepInputs(k, None, g) for k, g in zip(keys, gates.unbind(), strict=True))
 
     def _slots(self, inputs: Tensor) -> Tensor:
@@ -283,11 +288,32 @@ class RIM(RecurrentCore):
         shape = (*slots.shape[:-1], heads, -1)
         return None if self.key is None else (slots @ self.key).view(shape), (slots @ self.value).view(shape)
 
-    def _hoisted_gates(self, values: Tensor) -> Tensor:
-        """Multiply each head's values (T, B, H, E/H) with its rows of every unit's input weights, (H, T, B, K, G)."""
+    def _read_one_slot(self, inputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Return keys (T, B, H, D), values (T, B, H, V) and the cells' weights for these, (K, H*V, G).
+
+        A value is a linear map of the input, so of a small input the input itself can be the value of every head, and
+        the map be folded into the cells' weights: one small product instead of a large one per step.
+        """
+        if not self._folding_pays(inputs):
+            return *self._project(inputs), self.weight_ih
+        heads, shape = self.config.heads, inputs.shape
+        keys = None if self.key is None else (inputs @ self.key).view(*shape[:2], heads, -1)
+        per_head = self.value.view(self.input_size, heads, -1)
+        weight = self.weight_ih.view(self.config.num_units, heads, -1, self.gate_size)
+        folded = torch.einsum("ihv,khvg->khig", per_head, weight).flatten(1, 2)
+        return keys, inputs.unsqueeze(2).expand(*shape[:2], heads, shape[2]), folded
+
+    def _folding_pays(self, inputs: Tensor) -> bool:
+        """Whether folding the value map into the cells' weights costs less than the products that it saves."""
+        size, width, gates = self.input_size, self.config.value_size, self.gate_size
+        saved = size * width + self.config.active_units * gates * (width - self.config.heads * size)
+        return inputs.shape[0] * inputs.shape[1] * saved > self.config.num_units * size * width * gates
+
+    def _hoisted_gates(self, values: Tensor, weight_ih: Tensor) -> Tensor:
+        """Multiply each head's values (T, B, H, V) with its rows of the weights (K, H*V, G): (H, T, B, K, G)."""
         steps, batch, heads, width = values.shape
         units = self.config.num_units
-        weight = self.weight_ih.view(units, heads, width, self.gate_size).permute(1, 2, 0, 3)  # (H, E/H, K, G)
+        weight = weight_ih.view(units, heads, width, self.gate_size).permute(1, 2, 0, 3)  # (H, E/H, K, G)
         flat = values.permute(2, 0, 1, 3).reshape(heads, steps * batch, width)
         products = flat @ weight.reshape(heads, width, units * self.gate_size)  # (H, T*B, K*G)
         return products.view(heads, steps, batch, units, self.gate_size)

@@ -153,7 +153,7 @@ class _Loop:
         return None
 
     def _is_better(self, value: float, other: float, or_equal: bool = False) -> bool:
-        return value > other if self.trial.higher_is_better else value < other or (or_equal and value == other)
+        return (value > other if self.trial.higher_is_better else value < other) or (or_equal and value == other)
 
     def _update(self) -> None:
         seed_all(self.seed, "update", self.course.update)

@@ -56,6 +56,10 @@ class TestEqualsTheEagerLoop:
     def _input_products(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(native, "_hoisting_pays", lambda *_: request.param)
 
+    @pytest.fixture(params=[True, False], ids=["folded", "not-folded"], autouse=True)
+    def _value_map(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(RIM, "_folding_pays", lambda *_: request.param)
+
     @pytest.mark.parametrize("cell", ["gru", "lstm"])
     @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
     def test_for_sizes_that_fit_a_vector_and_sizes_that_do_not(

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from rims_rl.cores import RIM, RIMConfig
 from rims_rl.cores.rim import RIMState
 from tests.cores.every_core import INPUT_SIZE, SLOTS, some_resets
 from tests.cores.small_rim import (
@@ -275,3 +276,10 @@ class TestGradientReachesEveryPiece:
             "bias_hn": core.bias_hn.grad,
         }
         assert [name for name, grad in stacks.items() if not (grad != 0.0).any(dim=2).all()] == []
+
+
+def test_the_value_map_is_folded_into_the_cells_weights_where_that_costs_less() -> None:
+    small, large = RIM(64, RIMConfig(unit_size=100)), RIM(512, RIMConfig())
+    assert small._folding_pays(torch.empty(70, 64, 64))
+    assert not small._folding_pays(torch.empty(1, 8, 64))
+    assert not large._folding_pays(torch.empty(128, 8, 512))

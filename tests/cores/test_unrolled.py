@@ -59,6 +59,10 @@ def values_and_gradients(core: RIM, given: tuple[Tensor, Tensor, Tensor]) -> lis
 
 
 class TestEqualsTheEagerLoop:
+    @pytest.fixture(params=[True, False], ids=["folded", "not-folded"], autouse=True)
+    def _value_map(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(RIM, "_folding_pays", lambda *_: request.param)
+
     @both_cells
     @with_and_without_slots
     @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)

@@ -56,6 +56,16 @@ class RisingTrial(LineTrial):
         return {"error": abs(3.0 - self.remembered["validations"])}
 
 
+class ClimbingTrial(RisingTrial):
+    """A trial whose watched figure counts its validations, and the more the better."""
+
+    higher_is_better = True
+
+    def validate(self) -> dict[str, float]:
+        self.remembered["validations"] += 1
+        return {"error": float(self.remembered["validations"])}
+
+
 class DivergingTrial(LineTrial):
     """A trial whose fifth update is not finite."""
 
@@ -71,7 +81,7 @@ class Lines(Experiment[ExperimentConfig]):
     name = "lines"
     config_class = ExperimentConfig
     trial_class = LineTrial
-    kinds: ClassVar[dict[str, type[LineTrial]]] = {"rising": RisingTrial, "diverging": DivergingTrial}
+    kinds: ClassVar[dict[str, type[LineTrial]]] = {"rising": RisingTrial, "climbing": ClimbingTrial, "diverging": DivergingTrial}
 
     def trial(self, variant: Variant, seed: int) -> Trial:
         return self.kinds.get(variant.name, LineTrial)(self.config)

@@ -98,6 +98,12 @@ class TestTheBestWeights:
         assert (outcome.ended, outcome.updates) == ("target", 5)
 
 
+    def test_a_figure_that_should_rise_ends_at_its_target_too(self, tmp_path: Path) -> None:
+        outcome = run(Lines(replace(CONFIG, updates=50, target=4.0)), Variant("climbing", "lstm"), tmp_path)
+        assert outcome is not None
+        assert (outcome.ended, outcome.updates, outcome.best_update) == ("target", 15, 15)
+
+
 class TestFaults:
     def test_divergence_names_the_update(self, tmp_path: Path) -> None:
         with pytest.raises(NonFiniteError, match=r"^training diverged at update 4: the loss is nan; a smaller"):
