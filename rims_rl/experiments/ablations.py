@@ -139,6 +139,10 @@ class Ablations(Experiment[AblationsConfig]):
             )
         return self.copying.caption.replace("table 1 (RIM 6/4 600, LSTM 600)", "tables 1 and 4 (600 wide)")
 
+    def references(self, outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+        """Return what guessing achieves; nothing in control."""
+        return self.copying.references(outcomes) if self.config.task == "copying" else {}
+
     def draw(self, outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
         """Draw every model's result as a bar with its seeds as dots, and the copying task's activity."""
         drawn = [_draw_bars(outcomes, column, folder / f"{column.key}.png") for column in self.columns]

@@ -141,9 +141,13 @@ class Adding(Experiment[AddingConfig]):
     def caption(self) -> str:
         """What the table shows."""
         return (
-            f"Trained on {self.config.train_length} steps. Mean squared error (lower is better); always saying the "
-            f"mean gives {CHANCE:.4f}. The paper's column: table 5, which has no baselines."
+            f"Trained on {self.config.train_length} steps. Mean squared error (lower is better). The paper's "
+            "column: table 5, which has no baselines."
         )
+
+    def references(self, outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+        """Return what always saying the mean achieves."""
+        return {"(the mean)": {f"squared_error_{length}": CHANCE for length in self.config.test_lengths}}
 
     def draw(self, outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
         """Draw which units were active over a sequence, and where its two marks were."""

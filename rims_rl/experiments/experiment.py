@@ -109,6 +109,14 @@ class Experiment(ABC, Generic[C]):
     def caption(self) -> str:
         """One or two sentences: what was trained and tested on, what the columns are, what chance level is."""
 
+    def references(self, outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+        """Return what no model at all achieves, such as guessing, by its name: figures by the columns' keys.
+
+        Args:
+            outcomes: trials with a result, from which some references are read.
+        """
+        return {}
+
     def draw(self, outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
         """Draw the task's own plots and videos into a folder and return the files; learning curves are drawn anyway."""
         return []

@@ -26,14 +26,17 @@ _FILE_WIDTH = 200
 
 
 def cells(experiment: Experiment[Any], outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
-    """Return the table's headings and its rows, one per model."""
+    """Return the table's headings and its rows, one per model, and one for each thing that needs no model."""
     columns = list(experiment.columns)
     names = list(dict.fromkeys(outcome.variant for outcome in outcomes))
     with_paper = [column for column in columns if any(name in column.paper for name in names)]
     headings = ["model", "parameters", "seeds"]
     for column in columns:
         headings += [column.title, "paper"] if column in with_paper else [column.title]
-    return headings, [_row(name, columns, with_paper, outcomes) for name in names]
+    good = [outcome for outcome in outcomes if not outcome.failed]
+    references = experiment.references(good).items() if good else []
+    rows = [_row(name, columns, with_paper, outcomes) for name in names]
+    return headings, rows + [_reference(name, figures, columns, with_paper) for name, figures in references]
 
 
 def _row(name: str, columns: list[Column], with_paper: list[Column], outcomes: Sequence[Outcome]) -> list[str]:
@@ -46,6 +49,15 @@ def _row(name: str, columns: list[Column], with_paper: list[Column], outcomes: S
                                    column.places))  # fmt: skip
         if column in with_paper:
             row.append(column.paper.get(name, ""))
+    return row
+
+
+def _reference(name: str, figures: dict[str, float], columns: list[Column], with_paper: list[Column]) -> list[str]:
+    row = [name, "", ""]
+    for column in columns:
+        row.append(mean_and_spread([figures[column.key]] if column.key in figures else [], column.places))
+        if column in with_paper:
+            row.append("")
     return row
 
 

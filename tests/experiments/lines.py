@@ -10,7 +10,7 @@ from torch import nn
 
 from rims_rl.errors import NonFiniteError
 from rims_rl.experiments.config import ExperimentConfig
-from rims_rl.experiments.experiment import Column, Experiment
+from rims_rl.experiments.experiment import Column, Experiment, Outcome
 from rims_rl.experiments.trial import Findings, Trial, descend
 from rims_rl.experiments.variants import Variant
 
@@ -81,7 +81,11 @@ class Lines(Experiment[ExperimentConfig]):
     name = "lines"
     config_class = ExperimentConfig
     trial_class = LineTrial
-    kinds: ClassVar[dict[str, type[LineTrial]]] = {"rising": RisingTrial, "climbing": ClimbingTrial, "diverging": DivergingTrial}
+    kinds: ClassVar[dict[str, type[LineTrial]]] = {
+        "rising": RisingTrial,
+        "climbing": ClimbingTrial,
+        "diverging": DivergingTrial,
+    }
 
     def trial(self, variant: Variant, seed: int) -> Trial:
         return self.kinds.get(variant.name, LineTrial)(self.config)
@@ -92,6 +96,9 @@ class Lines(Experiment[ExperimentConfig]):
     @property
     def columns(self) -> Sequence[Column]:
         return [Column("weight", "weight", 2, paper={"line": "2.00"})]
+
+    def references(self, outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+        return {"(nothing)": {"weight": 0.25}}
 
     @property
     def caption(self) -> str:

@@ -34,7 +34,11 @@ class TestTable:
         ]
         headings, rows = cells(EXPERIMENT, outcomes)
         assert headings == ["model", "parameters", "seeds", "weight", "paper"]
-        assert rows == [["line", "1,234", "2", "1.50 ± 0.71", "2.00"], ["other", "1,234", "1 (1 failed)", "7.00", ""]]
+        assert rows == [
+            ["line", "1,234", "2", "1.50 ± 0.71", "2.00"],
+            ["other", "1,234", "1 (1 failed)", "7.00", ""],
+            ["(nothing)", "", "", "0.25", ""],
+        ]
 
     def test_the_papers_column_is_left_out_where_it_is_empty(self) -> None:
         assert cells(EXPERIMENT, [outcome("other", 0, 7.0)])[0] == ["model", "parameters", "seeds", "weight"]
