@@ -51,9 +51,7 @@ class AddingConfig(ExperimentConfig):
     def check(self) -> None:
         """Raise ConfigError, in one line, for the first setting that cannot work."""
         super().check()
-        for name in ("embedding_size", "test_sequences"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self.require_at_least(1, "embedding_size", "test_sequences")
         if min(self.train_length, *self.test_lengths, 2) < 2 or not self.test_lengths:
             raise ConfigError(f"lengths must be at least 2, got {self.train_length} and {self.test_lengths}")
 

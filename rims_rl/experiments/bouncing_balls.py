@@ -76,10 +76,8 @@ class BouncingBallsConfig(ExperimentConfig):
     def check(self) -> None:
         """Raise ConfigError, in one line, for the first setting that cannot work."""
         super().check()
-        sizes = ("train_sequences", "validation_sequences", "test_sequences", "context", "roll_out", "channels")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self.require_at_least(1, "train_sequences", "validation_sequences", "test_sequences")
+        self.require_at_least(1, "context", "roll_out", "channels")
         if self.frame_size < 8 or self.frame_size % 8:
             raise ConfigError(f"frame_size must be a multiple of 8, got {self.frame_size}")
         if self.length < self.context + self.roll_out:

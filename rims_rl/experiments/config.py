@@ -73,13 +73,16 @@ class ExperimentConfig:
 
     def check(self) -> None:
         """Raise ConfigError, in one line, for the first setting that cannot work; subclasses add their own."""
-        for name in _AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in _AT_LEAST_ZERO:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
+        self.require_at_least(1, *_AT_LEAST_ONE)
+        self.require_at_least(0, *_AT_LEAST_ZERO)
         for name in _POSITIVE_IF_GIVEN:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, got {value}")
+
+    def require_at_least(self, least: int, *names: str) -> None:
+        """Raise ConfigError naming the first of some settings that is given and below a number."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")

@@ -13,7 +13,6 @@ from rims_rl.agents.evaluation import run_episodes
 from rims_rl.agents.training_state import capture, restore
 from rims_rl.building import build_env, build_model
 from rims_rl.config import Int, TrainConfig
-from rims_rl.errors import ConfigError
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.trial import Findings, Trial
 from rims_rl.experiments.variants import Variant, matched
@@ -36,9 +35,7 @@ class ControlConfig(ExperimentConfig):
     def check(self) -> None:
         """Raise ConfigError, in one line, for the first setting that cannot work."""
         super().check()
-        for name in ("validation_episodes", "test_episodes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self.require_at_least(1, "validation_episodes", "test_episodes")
         load_preset(self.train_preset)
 
 

@@ -60,9 +60,7 @@ class CopyingConfig(ExperimentConfig):
     def check(self) -> None:
         """Raise ConfigError, in one line, for the first setting that cannot work."""
         super().check()
-        for name in ("train_blanks", "embedding_size", "test_sequences"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self.require_at_least(1, "train_blanks", "embedding_size", "test_sequences")
         if not self.test_blanks or min(self.test_blanks) < 1:
             raise ConfigError(f"test_blanks must be numbers of at least 1, got {self.test_blanks}")
         if not 0 <= self.dropout < 1:

@@ -71,10 +71,7 @@ class SequentialMnistConfig(ExperimentConfig):
         super().check()
         if min(self.sizes) < 2 or len(set(self.sizes)) < len(self.sizes):
             raise ConfigError(f"train_size and test_sizes must differ and be at least 2, got {self.sizes}")
-        for name in ("digits", "test_digits", "embedding_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+        self.require_at_least(1, "digits", "test_digits", "embedding_size")
         if not 0 < self.validation_share < 1:
             raise ConfigError(f"validation_share must lie between 0 and 1, got {self.validation_share}")
         if not 0 <= self.dropout < 1:
