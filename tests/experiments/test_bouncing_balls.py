@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from rims_rl.cores import make_core
 from rims_rl.envs.bouncing_balls import scene, window
 from rims_rl.errors import ConfigError
-from rims_rl.experiments import bouncing_balls
-from rims_rl.experiments.balls_data import make_sequences
-from rims_rl.experiments.balls_drawing import draw_balls, film_frames
-from rims_rl.experiments.balls_network import FramePredictor, ResizeConvolution
-from rims_rl.experiments.balls_scores import fit_baselines, scores, tally
-from rims_rl.experiments.bouncing_balls import BouncingBalls, BouncingBallsConfig, BouncingBallsTrial
+from rims_rl.experiments.bouncing_balls import experiment as bouncing_balls
+from rims_rl.experiments.bouncing_balls.data import make_sequences
+from rims_rl.experiments.bouncing_balls.drawing import draw_balls, film_frames
+from rims_rl.experiments.bouncing_balls.experiment import BouncingBalls, BouncingBallsConfig, BouncingBallsTrial
+from rims_rl.experiments.bouncing_balls.network import FramePredictor, ResizeConvolution
+from rims_rl.experiments.bouncing_balls.scores import fit_baselines, scores, tally
 from rims_rl.experiments.experiment import Outcome
 from rims_rl.experiments.trial import seed_all
 from rims_rl.experiments.variants import parse_variant

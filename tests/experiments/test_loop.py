@@ -97,7 +97,6 @@ class TestTheBestWeights:
         assert outcome is not None
         assert (outcome.ended, outcome.updates) == ("target", 5)
 
-
     def test_a_figure_that_should_rise_ends_at_its_target_too(self, tmp_path: Path) -> None:
         outcome = run(Lines(replace(CONFIG, updates=50, target=4.0)), Variant("climbing", "lstm"), tmp_path)
         assert outcome is not None

@@ -15,14 +15,14 @@ from rims_rl.errors import ConfigError
 from rims_rl.experiments.experiment import Outcome
 from rims_rl.experiments.presets import preset_names, preset_settings
 from rims_rl.experiments.sequence_model import SequenceModel
-from rims_rl.experiments.sequential_mnist import (
+from rims_rl.experiments.sequential_mnist.data import pixel_sequences, resize_nearest, shuffled, split
+from rims_rl.experiments.sequential_mnist.experiment import (
     PAPER,
     SequentialMnist,
     SequentialMnistConfig,
     accuracy,
     class_scores,
 )
-from rims_rl.experiments.sequential_mnist_data import pixel_sequences, resize_nearest, shuffled, split
 
 TINY = SequentialMnistConfig(
     device="cpu", train_size=3, test_sizes=(4, 5), embedding_size=7, batch_size=5, learning_rate=0.02,

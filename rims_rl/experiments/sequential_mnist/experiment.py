@@ -27,8 +27,8 @@ from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.experiment import Column, Experiment, Outcome
 from rims_rl.experiments.mnist import CLASSES, SIDE, Digits, load_digits
 from rims_rl.experiments.sequence_model import SequenceModel
-from rims_rl.experiments.sequential_mnist_data import LabelledPixels, at_most, labelled_pixels, shuffled, split
-from rims_rl.experiments.sequential_mnist_figures import draw_figures
+from rims_rl.experiments.sequential_mnist.data import LabelledPixels, at_most, labelled_pixels, shuffled, split
+from rims_rl.experiments.sequential_mnist.figures import draw_figures
 from rims_rl.experiments.trial import Findings, Trial, descend
 from rims_rl.experiments.variants import Variant, build_core
 

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from rims_rl.config import Int
 from rims_rl.errors import ConfigError
-from rims_rl.experiments.balls_data import Purpose, Sequences, make_sequences
-from rims_rl.experiments.balls_drawing import draw_balls
-from rims_rl.experiments.balls_network import FEATURES, FramePredictor
-from rims_rl.experiments.balls_scores import Baselines, Tally, fit_baselines, scores, tally
+from rims_rl.experiments.bouncing_balls.data import Purpose, Sequences, make_sequences
+from rims_rl.experiments.bouncing_balls.drawing import draw_balls
+from rims_rl.experiments.bouncing_balls.network import FEATURES, FramePredictor
+from rims_rl.experiments.bouncing_balls.scores import Baselines, Tally, fit_baselines, scores, tally
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.experiment import Column, Experiment, Outcome
 from rims_rl.experiments.trial import Findings, Trial, descend
