@@ -9,7 +9,9 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.vec_env import VecEnv
 
-from rims_rl.envs.gym_route import AtariGymEnv, check_variant, load_emulator
+from rims_rl.envs.distractors.distractor import AnyDistractor, Distractors, as_distractors, as_plain
+from rims_rl.envs.emulator import load_emulator
+from rims_rl.envs.gym_route import AtariGymEnv, check_variant
 from rims_rl.envs.protocols import ROUTES, AtariSettings, check_count
 from rims_rl.envs.vec_envs import AtariDummyVecEnv, AtariSubprocVecEnv
 from rims_rl.envs.vector_route import AtariVecEnv
@@ -31,7 +33,8 @@ def make_atari_env(
     clip_rewards: bool | None = None,
     max_frames: int = 108_000,
     noop_max: int = 30,
-    distractor: object = None,
+    distractor: AnyDistractor = None,
+    distractor_split: str | None = None,
     subprocess: bool = False,
 ) -> VecEnv:
     """Return `n_envs` copies of an Atari game as one SB3 `VecEnv` of observations (frame_stack, 84, 84) uint8.
@@ -51,7 +54,9 @@ def make_atari_env(
         clip_rewards: overrides whether rewards are reduced to their sign.
         max_frames: emulated frames after which a game is truncated.
         noop_max: a game starts after 0 to noop_max - 1 frames without input, FIRE included where it is pressed.
-        distractor: must be None in this version.
+        distractor: what disturbs the agent's sight, for example "balls:0.5+noise:0.2", or a `Distractor`; see
+            `rims_rl.envs.distractors`. Copy i draws it from seed + i and its number of finished games.
+        distractor_split: "train" or "held-out" instead of what `distractor` says.
         subprocess: on route "gym", run each copy in a process of its own.
 
     Raises:
@@ -61,27 +66,26 @@ def make_atari_env(
     settings = AtariSettings(
         game, protocol, frame_stack, training, terminal_on_life_loss, clip_rewards, max_frames, noop_max
     )
-    _check_rest(route, n_envs, seed, distractor)
+    _check_rest(route, n_envs, seed)
+    distractors = as_distractors(distractor, distractor_split)
     variant = {"mode": mode, "difficulty": difficulty}
     if route == "vector":
         _refuse_on_vector(variant, subprocess)
-        env: VecEnv = AtariVecEnv(settings, n_envs)
+        env: VecEnv = AtariVecEnv(settings, n_envs, distractors)
     else:
-        env = _make_gym_route(settings, n_envs, variant, subprocess)
+        env = _make_gym_route(settings, n_envs, variant, distractors, subprocess)
     if seed is not None:
         env.seed(seed)
     return env
 
 
-def _check_rest(route: str, n_envs: int, seed: int | None, distractor: object) -> None:
+def _check_rest(route: str, n_envs: int, seed: int | None) -> None:
     """Raise ConfigError for arguments that `AtariSettings` doesn't know."""
     if route not in ROUTES:
         raise UnknownNameError("route", route, ROUTES)
     check_count("n_envs", n_envs, 1)
     if seed is not None:
         check_count("seed", seed, 0)
-    if distractor is not None:
-        raise ConfigError(f"distractor must be None, got {distractor!r}: distractors are not available in this version")
 
 
 def _refuse_on_vector(variant: dict[str, int | None], subprocess: bool) -> None:
@@ -92,13 +96,21 @@ def _refuse_on_vector(variant: dict[str, int | None], subprocess: bool) -> None:
 
 
 def _make_gym_route(
-    settings: AtariSettings, n_envs: int, variant: dict[str, int | None], subprocess: bool
+    settings: AtariSettings,
+    n_envs: int,
+    variant: dict[str, int | None],
+    distractors: Distractors,
+    subprocess: bool,
 ) -> AtariDummyVecEnv | AtariSubprocVecEnv:
     """Build the copies of the gym route; the variant is checked here, since a worker process could only die of it."""
     if any(value is not None for value in variant.values()):
         check_variant(load_emulator(settings.game), settings.game, variant["mode"], variant["difficulty"])
     make: Callable[[], AtariGymEnv] = partial(
-        AtariGymEnv, **_plain(settings), mode=variant["mode"], difficulty=variant["difficulty"]
+        AtariGymEnv,
+        **_plain(settings),
+        mode=variant["mode"],
+        difficulty=variant["difficulty"],
+        distractor=as_plain(distractors),
     )
     makers: list[Callable[[], gym.Env[Any, Any]]] = [make] * n_envs
     return AtariSubprocVecEnv(makers) if subprocess else AtariDummyVecEnv(makers)

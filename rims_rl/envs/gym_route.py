@@ -13,10 +13,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ale_py import Action, ALEInterface, ALEState, LoggerMode, roms
+from ale_py import Action, ALEInterface, ALEState
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
+from rims_rl.envs.distractors.distraction import Distraction
+from rims_rl.envs.distractors.distractor import AnyDistractor, as_distractors
+from rims_rl.envs.distractors.effect import Screen as Picture
+from rims_rl.envs.emulator import load_emulator as load_emulator  # also known from here
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
 from rims_rl.envs.random_state import dump_generator, load_generator
 from rims_rl.envs.screen import FrameHook, Screen, capture
@@ -24,16 +28,6 @@ from rims_rl.errors import ConfigError
 
 _NOOP, _FIRE = Action.NOOP.value, Action.FIRE.value
 _COUNTERS = ("_last_action", "_elapsed_frames", "_lives", "_score", "_length", "_game_goes_on")
-
-
-def load_emulator(game: str) -> ALEInterface:
-    """Return an emulator with the game's rom loaded; nothing in it is random, since actions stick outside of it."""
-    ALEInterface.setLoggerMode(LoggerMode.Error)
-    ale = ALEInterface()
-    ale.setFloat("repeat_action_probability", 0.0)
-    ale.setInt("random_seed", 0)
-    ale.loadROM(str(roms.get_rom_path(game)))
-    return ale
 
 
 def check_variant(ale: ALEInterface, game: str, mode: int | None, difficulty: int | None) -> None:
@@ -47,12 +41,15 @@ def check_variant(ale: ALEInterface, game: str, mode: int | None, difficulty: in
 class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
     """One Atari game: observations (frame_stack, 84, 84) uint8, the newest frame last.
 
+    `distractor` and `distractor_split` alter what is seen, see `rims_rl.envs.distractors`: nothing else is changed.
+
     `step`'s info holds "lives", "life_lost" (terminated is only a lost life: the next `reset()` without a seed goes on
     with the game and returns the present observation) and, at a game's real end, "episode" with the raw score "r", the
     agent's steps "l" and the seconds "t" since this object was made.
 
     Raises:
-        ConfigError: for a setting that cannot work, see `AtariSettings`; for a mode or difficulty that the game lacks.
+        ConfigError: for a setting that cannot work, see `AtariSettings` and `Distractor`; for a mode or difficulty
+            that the game lacks.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 60 // FRAME_SKIP}  # noqa: RUF012 - Gymnasium's own form
@@ -64,6 +61,8 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         *,
         mode: int | None = None,
         difficulty: int | None = None,
+        distractor: AnyDistractor = None,
+        distractor_split: str | None = None,
         render_mode: str | None = "rgb_array",
         **settings: Any,
     ) -> None:
@@ -71,7 +70,10 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         self.protocol = self.settings.protocol
         self.render_mode = render_mode
         self.frame_hook: FrameHook | None = None
-        """Called with each raw RGB frame (H, W, 3) that an observation is made of, returns the frame to use instead."""
+        """Called with each raw RGB frame (H, W, 3) that an observation is made of, returns the frame to use instead.
+
+        Distractors come after it.
+        """
         self._variant = (mode, difficulty)
         self._ale = load_emulator(self.settings.game)
         check_variant(self._ale, self.settings.game, mode, difficulty)
@@ -81,6 +83,9 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         self.action_space = Discrete(len(self._actions))
         self.observation_space = Box(0, 255, (self.settings.frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)
         self._screen = Screen(self._ale.getScreenDims(), self.settings.frame_stack)
+        height, width = self._ale.getScreenDims()
+        picture = Picture(height, width, self.settings.game)
+        self._distraction = Distraction(as_distractors(distractor, distractor_split), picture)
         self._start_time = time.time()
         self._game_goes_on = False
         self._last_action = _NOOP
@@ -95,6 +100,7 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         if seed is not None:
             self._ale.restoreState(self._power_on)  # some games keep traces of the last one through a restart
         if seed is not None or not self._game_goes_on:
+            self._distraction.begin(self.np_random_seed, anew=seed is not None)
             self._start_game()
         self._game_goes_on = False
         return self._screen.stack.copy(), {"lives": self._lives}
@@ -116,9 +122,8 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return self._screen.stack.copy(), reward, game_over or self._game_goes_on, truncated, info
 
     def render(self) -> NDArray[np.uint8]:
-        """Return the emulator's raw screen (H, W, 3); right after `restore` it is the one from before."""
-        frame: NDArray[np.uint8] = self._ale.getScreenRGB()
-        return frame
+        """Return the raw screen (H, W, 3) under the distractors; right after `restore` it is the one from before."""
+        return self._distraction.again(self._raw_screen())
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that decides how the game goes on, as arrays, numbers and texts; `frame_hook` is not in it."""
@@ -130,18 +135,20 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
             "np_random": dump_generator(self.np_random),
             "screen": self._screen.snapshot(),
             "counters": {name.removeprefix("_"): getattr(self, name) for name in _COUNTERS},
+            "distraction": self._distraction.snapshot(),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Put back what `snapshot()` returned, here or in an environment made alike: the game goes on bit for bit.
 
         Raises:
-            ConfigError: when the snapshot is of another game.
+            ConfigError: when the snapshot is of another game, or of other distractors.
         """
         if snapshot["game"] != self.settings.game:
             raise ConfigError(
                 f"this snapshot is of {snapshot['game']!r}, but the environment plays {self.settings.game!r}"
             )
+        self._distraction.restore(snapshot.get("distraction", {}))
         self._enter(ALEState(np.asarray(snapshot["emulator"], np.uint8).tobytes()))
         load_generator(self.np_random, snapshot["np_random"])
         self._screen.restore(snapshot["screen"])
@@ -159,7 +166,7 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
             if self._ale.game_over():
                 self._restart()
         self._screen.clear()
-        capture(self._ale, self.frame_hook, self._screen.newest)
+        capture(self._ale, self._hook(), self._screen.newest)
         self._screen.push()
         self._begin_counts()
 
@@ -173,8 +180,20 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
                 break
             if frame >= FRAME_SKIP - 2:
                 target = self._screen.newest if frame == FRAME_SKIP - 1 else self._screen.previous
-                capture(self._ale, self.frame_hook, target)
+                capture(self._ale, self._hook(), target)
         return reward
+
+    def _hook(self) -> FrameHook | None:
+        """Return what alters the raw frames: the frame hook, then the distractors."""
+        first, then = self.frame_hook, self._distraction
+        if then.is_idle:
+            return first
+        return then if first is None else lambda frame: then(first(frame))
+
+    def _raw_screen(self) -> NDArray[np.uint8]:
+        """Return the emulator's screen (H, W, 3)."""
+        frame: NDArray[np.uint8] = self._ale.getScreenRGB()
+        return frame
 
     def _act(self, action: int) -> int:
         """Emulate one frame with the action, or with the previous one when that sticks; return the reward."""

@@ -18,9 +18,6 @@ from rims_rl.envs.protocols import SCREEN_SIZE
 
 FrameHook = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
-# Stella's palette weights; rounding their sum gives its grey levels exactly.
-_LUMINANCE = np.array([[0.2989, 0.5870, 0.1140]])
-
 
 class Screen:
     """The last two raw frames in grey and the stack of observations made from them."""
@@ -57,4 +54,11 @@ def capture(ale: ALEInterface, hook: FrameHook | None, target: NDArray[np.uint8]
     if hook is None:
         ale.getScreenGrayscale(target)
     else:
-        target[:] = cv2.transform(hook(ale.getScreenRGB()), _LUMINANCE)
+        to_grey(hook(ale.getScreenRGB()), target)
+
+
+def to_grey(frame: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
+    """Write an RGB frame (H, W, 3) in grey into `target` (H, W)."""
+    # On the console's own colours this gives its own grey levels, in every game but Air Raid, whose palette of greys
+    # does not belong to its palette of colours.
+    target[:] = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)

@@ -22,7 +22,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from rims_rl.envs.distractors.distractor import Distractors
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
+from rims_rl.envs.raw_emulators import RawEmulators
 from rims_rl.errors import ConfigError
 
 _SEED_RANGE = 2**31  # the C++ side takes 32-bit signed seeds
@@ -34,16 +36,21 @@ class AtariVecEnv(VecEnv):
     `infos[i]` holds "lives" (of the observation returned beside it) and "life_lost" (True where done is only a lost
     life). Where done: "terminal_observation" and "TimeLimit.truncated"; at the real end of a game also "episode" with
     the raw score "r", the agent's steps "l" and the seconds "t" since this object was made.
+    With distractors the last steps from frames to observations are made in Python, see `raw_emulators`.
     It cannot be saved and restored: the C++ side gives no access to the emulators' state.
     """
 
     route = "vector"
     render_mode: str | None = None
 
-    def __init__(self, settings: AtariSettings, n_envs: int) -> None:
+    def __init__(self, settings: AtariSettings, n_envs: int, distractors: Distractors = ()) -> None:
         self.settings = settings
         self.protocol = settings.protocol
-        self._emulators = _build_emulators(settings, n_envs)
+        self._emulators: AtariVectorEnv | RawEmulators
+        if any(distractor.intensity > 0 for distractor in distractors):
+            self._emulators = RawEmulators(settings, n_envs, distractors)
+        else:
+            self._emulators = _build_emulators(settings, n_envs)
         observations = Box(0, 255, (settings.frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)
         self._action_count = len(self._emulators.ale.get_action_set())
         super().__init__(n_envs, observations, Discrete(self._action_count))

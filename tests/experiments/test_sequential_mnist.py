@@ -133,7 +133,8 @@ class TestMeasures:
         model = trial_of(data).model
         pixels = torch.randint(2, (9, 11))
         whole = model.last(pixels)
-        monkeypatch.setattr("rims_rl.experiments.sequential_mnist.experiment._PIXELS_AT_ONCE", 29)  # 3 digits of 9 pixels
+        three_digits = 29  # of 9 pixels each
+        monkeypatch.setattr("rims_rl.experiments.sequential_mnist.experiment._PIXELS_AT_ONCE", three_digits)
         torch.testing.assert_close(class_scores(model, pixels), whole, rtol=1e-5, atol=1e-6)
 
     def test_a_black_pixel_is_not_the_null_input(self, data):
