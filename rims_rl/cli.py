@@ -288,7 +288,8 @@ def parse_experiment(name: str, kind: type[Any], arguments: list[str]) -> Any:
     if "resume" in given:
         fixed = ", ".join(_option(field) for field in sorted(set(given) - FREE_TO_CHANGE))
         if fixed:
-            free = ", ".join(_option(field) for field in sorted(FREE_TO_CHANGE - {"resume"}))
+            own = {entry.name for entry in fields(kind)}
+            free = ", ".join(_option(field) for field in sorted((FREE_TO_CHANGE & own) - {"resume"}))
             raise ConfigError(f"a resumed experiment keeps its own {fixed}; only these may be given: {free}")
         return parse(kind, arguments, f"experiment {name}", load_settings(Path(given["resume"]), name, kind))
     base = preset_settings(name, given["config"], kind) if given.get("config") else kind()

@@ -65,7 +65,7 @@ def check_device(name: str) -> None:
     if name == "auto":
         return
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = " ".join(str(error).split(". ")[0].split())
         raise ConfigError(f"device {name!r} cannot be used ({reason[:120]}); use auto, cpu or cuda") from None

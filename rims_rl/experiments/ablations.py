@@ -87,6 +87,16 @@ class Ablations(Experiment[AblationsConfig]):
         for name in ("num_units", "active_units"):
             if name not in self.config.rim:
                 raise ConfigError(f"ablations need {name} among the settings of --rim")
+        core_config("rim", self.config.rim)
+        if self.config.task == "control":
+            self._check_that_the_preset_decides()
+
+    def _check_that_the_preset_decides(self) -> None:
+        """Refuse settings of the shared loop that a training preset has of its own."""
+        defaults = AblationsConfig()
+        for name in ("learning_rate", "batch_size", "max_grad_norm"):
+            if getattr(self.config, name) != getattr(defaults, name):
+                raise ConfigError(f"in control {name} is the training preset's: give --train-preset a file with it")
 
     def variants(self) -> list[Variant]:
         """Return the whole RIM, what is left of it, and other cores where they are named."""
@@ -121,9 +131,8 @@ class Ablations(Experiment[AblationsConfig]):
         """The task's columns, with the paper's table 4 beside them."""
         if self.config.task == "control":
             return [Column("score", "score", 1, higher_is_better=True)]
-        paper = {"cross_entropy_50": _PAPER_50, "cross_entropy_200": _PAPER_200}
-        if self.config.train_blanks != 50:
-            paper = {}
+        known = {"cross_entropy_50": _PAPER_50, "cross_entropy_200": _PAPER_200}
+        paper = known if self.copying.is_papers else {}
         return [
             Column(column.key, column.title, column.places, column.higher_is_better, paper.get(column.key, {}))
             for column in self.copying.columns

@@ -126,21 +126,24 @@ class Adding(Experiment[AddingConfig]):
         """Return a fresh trial."""
         return AddingTrial(self.config, variant)
 
+    def _is_papers(self, length: int) -> bool:
+        return (self.config.train_length, length) in _PAPER and self.config.has_papers_size
+
     @property
     def columns(self) -> Sequence[Column]:
         """The squared error per test length."""
         columns = []
         for length in self.config.test_lengths:
-            paper = {"rim": "0.0"} if (self.config.train_length, length) in _PAPER else {}
+            paper = {"rim": "0.0"} if self._is_papers(length) else {}
             columns.append(Column(f"squared_error_{length}", f"MSE, {length} steps", 5, paper=paper))
         return columns
 
     @property
     def caption(self) -> str:
         """What the table shows."""
-        return (
-            f"Trained on {self.config.train_length} steps. Mean squared error (lower is better). The paper's "
-            "column: table 5, which has no baselines."
+        lengths = self.config.test_lengths
+        return f"Trained on {self.config.train_length} steps. Mean squared error (lower is better)." + (
+            " The paper's column: table 5, which has no baselines." if any(map(self._is_papers, lengths)) else ""
         )
 
     def references(self, outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:

@@ -6,6 +6,7 @@ command line.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -16,6 +17,10 @@ from rims_rl.errors import ConfigError
 
 Texts = Annotated[tuple[str, ...], arg(metavar="NAME ...")]
 
+MOST_SEEDS = 1_000
+"""Trials per model, at most."""
+PAPERS_WIDTH = 600
+"""Width of the models in the paper's tables."""
 _AT_LEAST_ONE = ("seeds", "updates", "batch_size", "eval_freq")
 _AT_LEAST_ZERO = ("first_seed", "workers", "torch_threads")
 _POSITIVE_IF_GIVEN = ("learning_rate", "max_grad_norm", "patience")
@@ -26,7 +31,7 @@ class ExperimentConfig:
     """Settings of every experiment."""
 
     config: OptionalText = None
-    """Preset to start from: small, paper, or the path of a YAML file."""
+    """Preset to start from: small, paper, another in configs/experiments, or the path of a YAML file."""
     models: Texts = ("rim", "lstm")
     """Models to compare, names of `rims-rl cores`, with settings where wanted: rim lstm lstm:hidden_size=300."""
     seeds: Int = 1
@@ -79,6 +84,16 @@ class ExperimentConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, got {value}")
+        if self.seeds > MOST_SEEDS:
+            raise ConfigError(f"seeds must be at most {MOST_SEEDS}, got {self.seeds}")
+        if self.target is not None and not math.isfinite(self.target):
+            raise ConfigError(f"target must be finite, got {self.target}")
+
+    @property
+    def has_papers_size(self) -> bool:
+        """Whether models are as wide as the paper's, 600: its numbers stand beside no others."""
+        width = self.rim.get("num_units", 0) * self.rim.get("unit_size", 0)
+        return self.match == "width" and width == PAPERS_WIDTH
 
     def require_at_least(self, least: int, *names: str) -> None:
         """Raise ConfigError naming the first of some settings that is given and below a number."""

@@ -52,6 +52,10 @@ class Outcome:
     """Why training ended: finished, patience, target, or failed: followed by why."""
     seconds: float = 0.0
     """Wall time of training and test."""
+    measured_on: str = ""
+    """The machine, its threads in use, versions and date of the test."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Versions of what results depend on."""
     figures: dict[str, float] = field(default_factory=dict)
     """What the test found; empty for a trial that failed."""
     rows: list[dict[str, float]] = field(default_factory=list)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 # A palette that stays apart for the colour-blind (Okabe and Ito 2008); the same cores look alike in every plot.
 _COLOURS = {"rim": "#D55E00", "lstm": "#0072B2", "gru": "#009E73", "feedforward": "#7F7F7F"}
-_OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B", "#BCBD22")
+_OTHER_COLOURS = (
+    "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B", "#BCBD22", "#5D3A9B", "#1A9988", "#E66100", "#AA0044",
+    "#6B8E23", "#4B6584", "#F78FB3", "#A0522D",
+)  # fmt: skip
 _DPI = 150
 _MOST_STRIPS = 3
 
@@ -47,12 +50,12 @@ def tidy(axes: Axes) -> None:
 def colours(names: Iterable[str]) -> dict[str, str]:
     """Return a colour for each model's name, the familiar one for cores that have one."""
     found: dict[str, str] = {}
-    others = list(_OTHER_COLOURS)
     for name in names:
         if name in _COLOURS and name not in found:
             found[name] = _COLOURS[name]
         elif name not in found:
-            found[name] = others[len(found) % len(others)]
+            unknown = sum(known not in _COLOURS for known in found)
+            found[name] = _OTHER_COLOURS[unknown % len(_OTHER_COLOURS)]
     return found
 
 

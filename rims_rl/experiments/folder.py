@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,11 +22,13 @@ import yaml
 from rims_rl.errors import ConfigError
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.loop import TrialFolder
+from rims_rl.experiments.variants import Variant
 from rims_rl.runs import RUNS, RunFolder, command_line, versions
 from rims_rl.settings import checked_settings, parse_mapping, read_text
 from rims_rl.storage.tensor_files import write_text
 
 C = TypeVar("C", bound=ExperimentConfig)
+_LONGEST_NAME = 120
 
 
 class ExperimentFolder(RunFolder):
@@ -48,8 +51,12 @@ class ExperimentFolder(RunFolder):
 
     def trial(self, variant: str, seed: int) -> TrialFolder:
         """Return the folder of one trial."""
-        slug = re.sub(r"[^A-Za-z0-9.=]+", "-", variant).strip("-.")
-        return TrialFolder(self.path / "trials" / f"{slug}_seed{seed}")
+        return TrialFolder(self.path / "trials" / f"{folder_name(variant)}_seed{seed}")
+
+    def holds_a_run(self) -> bool:
+        """Whether anything lies here that a new experiment would overwrite, or take for its own."""
+        trials = self.path / "trials"
+        return super().holds_a_run() or self.results.exists() or (trials.is_dir() and any(trials.iterdir()))
 
     def create(self) -> None:
         """Make the folder and those inside it; raises ConfigError when the system refuses."""
@@ -58,6 +65,23 @@ class ExperimentFolder(RunFolder):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be made: {error.strerror or error}") from None
+
+
+def folder_name(variant: str) -> str:
+    """Return a model's name as part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9.=]+", "-", variant).strip("-.")
+
+
+def check_names(variants: Sequence[Variant]) -> None:
+    """Raise ConfigError when two models would share a folder, or one has too long a name for its own."""
+    taken: dict[str, str] = {}
+    for variant in variants:
+        folder = folder_name(variant.name)
+        if folder in taken:
+            raise ConfigError(f"models {taken[folder]} and {variant.name} are named alike; give each model once")
+        if len(folder) > _LONGEST_NAME:
+            raise ConfigError(f"model {variant.name[:40]}... has {len(folder)} characters, at most {_LONGEST_NAME} fit")
+        taken[folder] = variant.name
 
 
 def folder_for(name: str, config: ExperimentConfig) -> ExperimentFolder:

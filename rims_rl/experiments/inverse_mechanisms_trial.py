@@ -164,12 +164,21 @@ class InverseMechanismsTrial(Trial):
         """Let the discriminator learn from all attempts, then each expert from the images that it wins."""
         canonical, changed = self._canonical(), self._changed()
         outputs = game.attempts(self.experts, changed)
-        scores = game.scores_of(self.discriminator, torch.stack(outputs).detach())
+        made = torch.stack(outputs).detach()
+        scores = game.scores_of(self.discriminator, made)
         loss = game.discriminator_loss(self.discriminator(canonical), scores)
         figures = {"discriminator_loss": self._descend(loss, "discriminator")}
-        figures["winner_loss"] = self._teach_winners(outputs, scores.detach().argmax(dim=0))
+        figures["winner_loss"] = self._teach_winners(outputs, self._winners(made))
         self.remembered["updates"] = step + 1
         return figures
+
+    @torch.no_grad()
+    def _winners(self, made: Tensor) -> Tensor:
+        """Return who made the best (B,) of attempts (E, B, 1, H, W), in the eyes of the discriminator as it is now.
+
+        It has just learned from these attempts: whom it has seen through loses the lead, and others get their chance.
+        """
+        return game.scores_of(self.discriminator, made).argmax(dim=0)
 
     def _teach_winners(self, outputs: list[Tensor], winners: Tensor) -> float:
         """Improve every winner on its own images alone; experts that win nothing keep their weights.

@@ -7,6 +7,7 @@ depend on the trial's seed and the update's number alone (see `trial.py`), and e
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,8 @@ from rims_rl.errors import CheckpointError, NonFiniteError
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.experiment import Outcome
 from rims_rl.experiments.trial import Trial, seed_all
+from rims_rl.machine import describe_machine
+from rims_rl.runs import versions
 from rims_rl.storage.tensor_files import read_tensors, write_tensors, write_text
 from rims_rl.storage.trees import pack, unpack
 
@@ -183,7 +186,7 @@ class _Loop:
 
     def _note_best(self, value: float) -> None:
         course = self.course
-        if course.best is None or self._is_better(value, course.best):
+        if course.best is None or not math.isfinite(course.best) or self._is_better(value, course.best):
             course.best, course.best_update, course.since_best = value, course.update, 0
             self.best_weights = {name: _copied(module.state_dict()) for name, module in self.trial.modules.items()}
         else:
@@ -247,7 +250,8 @@ class _Loop:
         course = self.course
         done = replace(
             outcome, parameters=self.trial.parameters(), updates=course.update, best_update=course.best_update,
-            ended=ended, seconds=self._seconds(), figures=findings.figures, rows=course.rows, arrays=findings.arrays,
+            ended=ended, seconds=self._seconds(), measured_on=describe_machine(), versions=versions(),
+            figures=findings.figures, rows=course.rows, arrays=findings.arrays,
         )  # fmt: skip
         self._write(done)
         return done
@@ -266,8 +270,8 @@ def _copied(tensors: dict[str, Any]) -> dict[str, Any]:
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 
-def read_outcome(folder: TrialFolder) -> Outcome:
-    """Return the result that a finished trial has left.
+def read_outcome(folder: TrialFolder, variant: str, seed: int) -> Outcome:
+    """Return the result that a finished trial of a model and a seed has left.
 
     Raises:
         CheckpointError: when its files are damaged or missing.
@@ -275,7 +279,19 @@ def read_outcome(folder: TrialFolder) -> Outcome:
     try:
         plain = json.loads(folder.result.read_text("utf-8"))
         arrays, _ = read_tensors(folder.arrays)
-        return Outcome(**plain, arrays=arrays)
+        return _checked(Outcome(**plain, arrays=arrays), variant, seed)
     except (OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder.path} holds a damaged result: {reason}; remove the folder to redo it") from None
+
+
+def _checked(outcome: Outcome, variant: str, seed: int) -> Outcome:
+    """Raise ValueError for a result of another trial, or one without numbers."""
+    if (outcome.variant, outcome.seed) != (variant, seed):
+        raise ValueError(f"it is {outcome.variant} seed {outcome.seed}, expected {variant} seed {seed}")
+    for name, figure in outcome.figures.items():
+        if not isinstance(figure, int | float):
+            raise ValueError(f"figure {name} is {figure!r}, expected a number")
+    if not outcome.figures:
+        raise ValueError("it has no figures")
+    return outcome

@@ -18,8 +18,6 @@ from rims_rl.errors import ConfigError
 from rims_rl.experiments.experiment import Column, Experiment, Outcome
 from rims_rl.experiments.figures import by_variant, draw_curves
 from rims_rl.experiments.folder import ExperimentFolder, plain_settings
-from rims_rl.machine import describe_machine, machine
-from rims_rl.runs import versions
 from rims_rl.storage.tensor_files import write_text
 
 _FILE_WIDTH = 200
@@ -77,13 +75,14 @@ def print_table(experiment: Experiment[Any], outcomes: Sequence[Outcome]) -> Non
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
     headings, rows = cells(experiment, outcomes)
-    table = Table(title=f"{experiment.name} (mean ± sd over seeds)", title_justify="left", caption_justify="left")
+    spread = " (mean ± sd over seeds)" if len({outcome.seed for outcome in outcomes}) > 1 else ""
+    table = Table(title=f"{experiment.name}{spread}", title_justify="left", caption_justify="left")
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 else "right", style="dim" if heading == "paper" else "")
     for row in rows:
         table.add_row(*row)
     console.print(table, highlight=False)
-    for line in [experiment.caption, *_failures(outcomes), describe_machine()]:
+    for line in [experiment.caption, *_failures(outcomes), *_machines(outcomes)]:
         console.print(line, style="dim", highlight=False, markup=False)
 
 
@@ -91,12 +90,17 @@ def _failures(outcomes: Sequence[Outcome]) -> list[str]:
     return [f"{outcome.variant} seed {outcome.seed} {outcome.ended}" for outcome in outcomes if outcome.failed]
 
 
+def _machines(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return where and with what the results were measured, each once."""
+    return list(dict.fromkeys(outcome.measured_on for outcome in outcomes if not outcome.failed))
+
+
 def write_results(experiment: Experiment[Any], folder: ExperimentFolder, outcomes: Sequence[Outcome]) -> None:
     """Write results.json and table.md."""
     about = _about(folder)
     found = {
-        "experiment": experiment.name, **about, "machine": machine(), "versions": versions(),
-        "settings": plain_settings(experiment.config), "caption": experiment.caption,
+        "experiment": experiment.name, **about, "settings": plain_settings(experiment.config),
+        "caption": experiment.caption,
         "columns": [asdict(column) for column in experiment.columns],
         "trials": [{**asdict(outcome), "arrays": None} for outcome in outcomes],
     }  # fmt: skip
@@ -116,13 +120,22 @@ def _markdown(experiment: Experiment[Any], outcomes: Sequence[Outcome], command:
     lines = [" | ".join(headings), " | ".join(["---", *["---:"] * (len(headings) - 1)])]
     lines += [" | ".join(row) for row in rows]
     table = "\n".join(f"| {line} |" for line in lines)
-    times = [outcome.seconds for outcome in outcomes if not outcome.failed]
-    per_trial = f"{min(times) / 60:.0f} to {max(times) / 60:.0f} minutes per trial. " if times else ""
+    several = len({outcome.seed for outcome in outcomes}) > 1
+    spread = " Mean ± standard deviation over seeds." if several else ""
     notes = "".join(f"{line}\n" for line in _failures(outcomes))
     return (
-        f"# {experiment.name}\n\n{table}\n\n{experiment.caption} Mean ± standard deviation over seeds.\n{notes}\n"
-        f"`{command}`\n\n{per_trial}{describe_machine()}\n"
+        f"# {experiment.name}\n\n{table}\n\n{experiment.caption}{spread}\n{notes}\n"
+        f"`{command}`\n\n{_times(outcomes)}\n\n" + "".join(f"{line}\n" for line in _machines(outcomes))
     )
+
+
+def _times(outcomes: Sequence[Outcome]) -> str:
+    """Say how long trials took, in minutes or seconds."""
+    times = [outcome.seconds for outcome in outcomes if not outcome.failed]
+    if not times:
+        return "No trial has a result."
+    size, unit = (60, "minutes") if max(times) >= 600 else (1, "seconds")
+    return f"A trial took {min(times) / size:.0f} to {max(times) / size:.0f} {unit}."
 
 
 def draw_all(experiment: Experiment[Any], folder: ExperimentFolder, outcomes: Sequence[Outcome]) -> None:

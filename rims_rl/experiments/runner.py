@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from rich import get_console
 
-from rims_rl.errors import CheckpointError
+from rims_rl.errors import CheckpointError, RimsError
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.display import Display
 from rims_rl.experiments.experiment import Experiment, Outcome
-from rims_rl.experiments.folder import ExperimentFolder, folder_for, save_settings
+from rims_rl.experiments.folder import ExperimentFolder, check_names, folder_for, save_settings
 from rims_rl.experiments.loop import Row, read_outcome, run_trial
 from rims_rl.experiments.registry import make_experiment
 from rims_rl.experiments.report import draw_all, print_table, write_results
@@ -39,15 +39,24 @@ def run_experiment(name: str, config: ExperimentConfig) -> int:
     config.check()
     experiment = make_experiment(name, config)
     experiment.check()
-    for variant in experiment.variants():
+    variants = experiment.variants()
+    check_names(variants)
+    for variant in variants:
         experiment.check_variant(variant)
-    folder = folder_for(name, config)
-    if config.resume is None:
+    config = replace(config, torch_threads=_threads(config, config.seeds * len(variants)))
+    try:
+        return _run_in_folder(make_experiment(name, config), folder_for(name, config))
+    except OSError as error:
+        raise RimsError(f"{error.filename or 'the disk'}: {error.strerror or error}") from None
+
+
+def _run_in_folder(experiment: Experiment[Any], folder: ExperimentFolder) -> int:
+    if experiment.config.resume is None:
         check_writable(folder)
     with ExitStack() as stack:
         folder.create()
         stack.enter_context(locked(folder))
-        save_settings(folder, name, config)
+        save_settings(folder, experiment.name, experiment.config)
         return _run(experiment, folder, _jobs(experiment, folder))
 
 
@@ -63,8 +72,16 @@ def _jobs(experiment: Experiment[Any], folder: ExperimentFolder) -> list[Job]:
     """Return all trials of an experiment, seeds outermost, so that every model has a result early."""
     config, variants = experiment.config, experiment.variants()
     seeds = range(config.first_seed, config.first_seed + config.seeds)
-    threads = config.torch_threads or max(1, _processor_cores() // _workers(config, len(seeds) * len(variants)))
-    return [Job(experiment.name, config, variant, seed, folder, threads) for seed in seeds for variant in variants]
+    return [
+        Job(experiment.name, config, variant, seed, folder, config.torch_threads)
+        for seed in seeds
+        for variant in variants
+    ]
+
+
+def _threads(config: ExperimentConfig, trials: int) -> int:
+    """Return the CPU threads of a trial: it is kept in the settings, since a resume with others rounds otherwise."""
+    return config.torch_threads or max(1, _processor_cores() // _workers(config, trials))
 
 
 def _workers(config: ExperimentConfig, trials: int) -> int:
@@ -99,12 +116,11 @@ def _run(experiment: Experiment[Any], folder: ExperimentFolder, jobs: Sequence[J
         write_results(experiment, folder, outcomes)
         print_table(experiment, outcomes)
         draw_all(experiment, folder, outcomes)
-    unfinished = len(ended) + damaged
-    if unfinished:
-        console.print(f"{unfinished} of {len(jobs)} trials have no result; go on with --resume {folder.path}",
+    if ended:
+        console.print(f"{len(ended)} of {len(jobs)} trials have no result; go on with --resume {folder.path}",
                       highlight=False, soft_wrap=True, markup=False)  # fmt: skip
     console.print(f"results in {folder.path}", highlight=False, soft_wrap=True, markup=False)
-    return signals.exit_code or (1 if unfinished else 0)
+    return signals.exit_code or (1 if ended or damaged else 0)
 
 
 def _outcomes(jobs: Sequence[Job], folder: ExperimentFolder, ended: dict[str, str]) -> tuple[list[Outcome], int]:
@@ -116,7 +132,7 @@ def _outcomes(jobs: Sequence[Job], folder: ExperimentFolder, ended: dict[str, st
                 outcomes.append(Outcome(job.variant.name, job.seed, ended=ended[job.name]))
             continue
         try:
-            outcomes.append(read_outcome(folder.trial(job.variant.name, job.seed)))
+            outcomes.append(read_outcome(folder.trial(job.variant.name, job.seed), job.variant.name, job.seed))
         except CheckpointError as error:
             damaged += 1
             get_console().print(str(error), highlight=False, soft_wrap=True, markup=False)

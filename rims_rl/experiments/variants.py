@@ -46,11 +46,13 @@ def parse_variant(text: str, config: ExperimentConfig) -> Variant:
     """Read `core` or `core:setting=value,setting=value`; settings of the RIM are added to the experiment's."""
     core, _, pairs = text.partition(":")
     core_class(core)
-    settings = {}
+    settings: dict[str, Any] = {}
     for pair in pairs.split(",") if pairs else []:
         key, equals, value = pair.partition("=")
         if not (key and equals and value):
             raise ConfigError(f"{text!r} is not of the form core:setting=value,setting=value")
+        if key.replace("-", "_") in settings:
+            raise ConfigError(f"{text!r} gives {key} twice")
         settings[key.replace("-", "_")] = parse_scalar(value)
     return Variant(text, core, {**(config.rim if core == "rim" else {}), **settings})
 

@@ -50,6 +50,6 @@ def assert_resumed_equals_uninterrupted(
     assert parts.arrays.keys() == whole.arrays.keys()
     for name, array in whole.arrays.items():
         torch.testing.assert_close(parts.arrays[name], array, rtol=0, atol=0, equal_nan=True)
-    assert read_outcome(TrialFolder(folder / "parts")).figures == whole.figures
+    assert read_outcome(TrialFolder(folder / "parts"), variant.name, 3).figures == whole.figures
     assert not (folder / "parts" / "checkpoint.safetensors").exists()
     return whole

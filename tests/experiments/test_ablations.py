@@ -19,7 +19,7 @@ COPYING = AblationsConfig(
     rim=RIM, embedding_size=7, train_blanks=3, test_blanks=(3,), test_sequences=4, batch_size=4, updates=3, eval_freq=2,
     device="cpu",
 )  # fmt: skip
-CONTROL = replace(COPYING, task="control", validation_episodes=2, test_episodes=3)
+CONTROL = replace(COPYING, task="control", validation_episodes=2, test_episodes=3, batch_size=64)
 
 
 class TestPieces:
@@ -66,6 +66,14 @@ class TestPieces:
         experiment = Ablations(replace(COPYING, models=("active-5",)))
         with pytest.raises(ConfigError, match=r"^active_units=5 is more than num_units=4$"):
             experiment.check_variant(experiment.variants()[0])
+
+    def test_settings_that_cannot_work_are_one_line(self) -> None:
+        with pytest.raises(ConfigError, match=r"^num_units must be a whole number of at least 1, got 'six'$"):
+            Ablations(replace(COPYING, rim={**RIM, "num_units": "six"})).check()
+
+    def test_in_control_the_training_preset_decides(self) -> None:
+        with pytest.raises(ConfigError, match=r"^in control learning_rate is the training preset's: give --train-pre"):
+            Ablations(replace(CONTROL, learning_rate=0.5)).check()
 
     def test_settings_without_the_number_of_units_are_one_line(self) -> None:
         with pytest.raises(ConfigError, match=r"^ablations need active_units among the settings of --rim$"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,10 @@ class TestTrial:
         assert whole.arrays["activity_5"].shape == (25, 3)
         assert whole.arrays["activity_5"].sum(dim=1).eq(2).all()
 
+    def test_dropout_is_resumed_exactly_too(self, tmp_path: Path) -> None:
+        experiment = Copying(replace(SMALL, dropout=0.5))
+        assert_resumed_equals_uninterrupted(experiment, experiment.variants()[1], tmp_path, stop_after=3)
+
     def test_validation_has_the_training_length_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         experiment, drawn = Copying(SMALL), []
         trial = experiment.trial(experiment.variants()[1], 0)
@@ -87,6 +92,8 @@ class TestSettings:
             ({"test_blanks": ()}, "test_blanks must be numbers of at least 1, got ()"),
             ({"test_blanks": (0, 5)}, "test_blanks must be numbers of at least 1, got (0, 5)"),
             ({"dropout": 1.0}, "dropout must lie in [0, 1), got 1.0"),
+            ({"seeds": 1001}, "seeds must be at most 1000, got 1001"),
+            ({"target": float("nan")}, "target must be finite, got nan"),
             ({"updates": 0}, "updates must be at least 1, got 0"),
             ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
         ],
@@ -106,6 +113,8 @@ class TestSettings:
             Copying(CopyingConfig(models=("lsmt",))).variants()
 
     def test_the_papers_numbers_stand_beside_its_own_lengths_alone(self) -> None:
-        papers = {column.key: dict(column.paper) for column in Copying(CopyingConfig()).columns}
+        papers = {column.key: dict(column.paper) for column in Copying(CopyingConfig(match="width")).columns}
         assert (papers["cross_entropy_50"]["lstm"], papers["cross_entropy_200"]["lstm"]) == ("0.00", "3.56")
-        assert not any(column.paper for column in Copying(SMALL).columns)
+        for others in (SMALL, CopyingConfig(), CopyingConfig(match="width", train_blanks=49)):
+            assert not any(column.paper for column in Copying(others).columns)
+            assert "paper" not in Copying(others).caption

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -102,6 +103,24 @@ class TestTheBestWeights:
         assert outcome is not None
         assert (outcome.ended, outcome.updates, outcome.best_update) == ("target", 15, 15)
 
+    def test_a_first_value_that_is_no_number_does_not_stay_the_best(self, tmp_path: Path) -> None:
+        class FirstUnknown(Lines.kinds["rising"]):  # type: ignore[misc,name-defined]
+            def validate(self) -> dict[str, float]:
+                figures = super().validate()
+                return figures if self.remembered["validations"] > 1 else {"error": float("nan")}
+
+        class UnknownLines(Lines):
+            kinds: ClassVar = {"line": FirstUnknown}
+
+        outcome = run(UnknownLines(CONFIG), LINE, tmp_path)
+        assert outcome is not None
+        assert outcome.best_update == 10
+
+    def test_patience_counts_across_an_interruption(self, tmp_path: Path) -> None:
+        experiment = Lines(replace(CONFIG, updates=50, patience=2))
+        whole = assert_resumed_equals_uninterrupted(experiment, Variant("rising", "lstm"), tmp_path, stop_after=17)
+        assert (whole.ended, whole.updates) == ("patience", 20)
+
 
 class TestFaults:
     def test_divergence_names_the_update(self, tmp_path: Path) -> None:
@@ -123,4 +142,21 @@ class TestFaults:
         folder = TrialFolder(tmp_path)
         folder.result.write_text(folder.result.read_text()[:-20])
         with pytest.raises(CheckpointError, match=r"holds a damaged result.*remove the folder to redo it$"):
-            read_outcome(folder)
+            read_outcome(folder, "line", 3)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"variant": "other"}, "it is other seed 3, expected line seed 3"),
+            ({"figures": {"weight": None}}, "figure weight is None, expected a number"),
+            ({"figures": {}}, "it has no figures"),
+        ],
+    )
+    def test_a_result_of_another_trial_or_without_numbers_is_refused(
+        self, tmp_path: Path, change: dict, message: str
+    ) -> None:
+        run(Lines(CONFIG), LINE, tmp_path)
+        folder = TrialFolder(tmp_path)
+        folder.result.write_text(json.dumps({**json.loads(folder.result.read_text()), **change}))
+        with pytest.raises(CheckpointError, match=message):
+            read_outcome(folder, "line", 3)

@@ -21,7 +21,7 @@ def outcome(variant: str, seed: int, weight: float | None) -> Outcome:
     figures = {} if weight is None else {"weight": weight}
     activity = torch.tensor([[1, 0], [1, 1], [0, 1]])
     ended = "finished" if figures else "failed: diverged"
-    return Outcome(variant, seed, 1234, 3, 3, ended, 1.0, figures, ROWS, {"activity": activity})
+    return Outcome(variant, seed, 1234, 3, 3, ended, 1.0, figures=figures, rows=ROWS, arrays={"activity": activity})
 
 
 class TestTable:
@@ -73,7 +73,7 @@ class TestPlots:
         assert draw_activity([outcome("line", 0, 1.0)], "absent", tmp_path / "y.png", {}) == []
 
     def test_no_two_models_share_a_colour(self) -> None:
-        names = ["rim", "lstm", "rim:active_units=6", "whole", "other"]
+        names = ["rim", "lstm", *(f"other-{number}" for number in range(11)), "gru"]
         assert len(set(colours(names).values())) == len(names)
 
     def test_failed_trials_are_left_out(self) -> None:

@@ -6,14 +6,18 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from rims_rl.errors import ConfigError, NonFiniteError, RunExistsError
+from rims_rl.errors import ConfigError, NonFiniteError, RimsError, RunExistsError
 from rims_rl.experiments import registry, runner, workers
 from rims_rl.experiments.copying import CopyingConfig, CopyingTrial
 from rims_rl.experiments.folder import ExperimentFolder, load_settings
@@ -46,7 +50,7 @@ class TestAWholeExperiment:
         assert all(set(trial["figures"]) == {"cross_entropy_3", "accuracy_3", "cross_entropy_5", "accuracy_5"}
                    for trial in found["trials"])  # fmt: skip
         assert found["settings"]["train_blanks"] == 3
-        assert found["versions"]["torch"]
+        assert all(trial["versions"]["torch"] for trial in found["trials"])
         assert {file.name for file in (folder / "plots").iterdir()} == {
             "learning.png", "activity_3.png", "activity_5.png",
         }  # fmt: skip
@@ -145,11 +149,92 @@ class TestFailures:
         ended = [trial["ended"] for trial in results(tmp_path / "out")["trials"]]
         assert sorted(how.partition(",")[0] for how in ended) == ["failed: its process was killed", "finished"]
 
+    def test_an_error_that_nobody_foresaw_fails_its_trial_alone_and_is_kept(self, tmp_path: Path, monkeypatch) -> None:
+        update = CopyingTrial.update
+
+        def broken(self: CopyingTrial, step: int) -> dict[str, float]:
+            if self.model.core.__class__.__name__ == "RIM":
+                raise RuntimeError("not enough memory\nfor this")
+            return update(self, step)
+
+        monkeypatch.setattr(CopyingTrial, "update", broken)
+        assert run_experiment("copying", replace(TINY, output=tmp_path / "out", seeds=1)) == 1
+        found = {trial["variant"]: trial for trial in results(tmp_path / "out")["trials"]}
+        assert found["lstm"]["ended"] == "finished"
+        assert found["rim"]["ended"] == (
+            "failed: RuntimeError: not enough memory for this (more in rim_seed0/error.txt)"
+        )
+        trace = (tmp_path / "out" / "trials" / "rim_seed0" / "error.txt").read_text("utf-8")
+        assert trace.startswith("Traceback")
+
+    def test_a_damaged_result_is_told_and_left_out(self, tmp_path: Path, capsys) -> None:
+        run_experiment("copying", replace(TINY, output=tmp_path, seeds=1))
+        (tmp_path / "trials" / "rim_seed0" / "result.json").write_text("{")
+        assert run_experiment("copying", load_settings(tmp_path, "copying", CopyingConfig)) == 1
+        assert "remove the folder to redo it" in capsys.readouterr().out
+        assert [trial["variant"] for trial in results(tmp_path)["trials"]] == ["lstm"]
+
+
+class TestWorkers:
+    def test_a_trial_in_this_process_has_its_threads_and_gives_them_back(self, tmp_path: Path, monkeypatch) -> None:
+        seen, before = [], torch.get_num_threads()
+        update = CopyingTrial.update
+
+        def noting(self: CopyingTrial, step: int) -> dict[str, float]:
+            seen.append(torch.get_num_threads())
+            return update(self, step)
+
+        monkeypatch.setattr(CopyingTrial, "update", noting)
+        config = replace(TINY, output=tmp_path, seeds=1, models=("rim",), torch_threads=before + 1)
+        run_experiment("copying", config)
+        assert set(seen) == {before + 1}
+        assert torch.get_num_threads() == before
+        assert f"torch threads: {before + 1}" in results(tmp_path)["trials"][0]["measured_on"]
+
+    def test_the_threads_of_a_trial_are_kept_for_a_resume(self, tmp_path: Path, monkeypatch) -> None:
+        monkeypatch.setattr(runner, "_processor_cores", lambda: 6)
+        run_experiment("copying", replace(TINY, output=tmp_path, workers=1, torch_threads=0, models=("rim",), seeds=1))
+        assert load_settings(tmp_path, "copying", CopyingConfig).torch_threads == 6
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL])
+    def test_no_worker_outlives_its_parent(self, tmp_path: Path, kill: signal.Signals) -> None:
+        words = "experiment copying --config small --updates 100000 --test-sequences 8 --workers 2 --seeds 1 --output"
+        command = [sys.executable, "-m", "rims_rl", *words.split(), str(tmp_path / "out")]
+        parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        checkpoints = tmp_path / "out" / "trials"
+        until(lambda: len(list(checkpoints.glob("*/checkpoint.safetensors"))) == 2)
+        workers = children_of(parent.pid)
+        assert len(workers) >= 2
+        parent.send_signal(kill)
+        parent.send_signal(kill)  # the second SIGTERM ends the parent at once
+        parent.wait()
+        until(lambda: not any(is_running(worker) for worker in workers))
+
+
+def until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.1)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
 
 class TestBadInput:
     def test_leaves_nothing_behind(self, tmp_path: Path) -> None:
         for changes in (
-            {"updates": 0}, {"models": ("rim", "nothing")}, {"models": ("lstm:hidden=3",)}, {"device": "abacus"},
+            {"updates": 0}, {"models": ("rim", "nothing")}, {"models": ("lstm:hidden=3",)},
+            {"device": "abacus"}, {"device": "meta"}, {"models": ("rim", "rim:")},
             {"rim": {"num_units": 2, "active_units": 3}},
         ):  # fmt: skip
             with pytest.raises(ConfigError):
@@ -161,6 +246,22 @@ class TestBadInput:
         run_experiment("copying", config)
         with pytest.raises(RunExistsError, match="already holds a run"):
             run_experiment("copying", config)
+
+    def test_trials_that_lie_about_are_not_taken_for_new_results(self, tmp_path: Path) -> None:
+        config = replace(TINY, output=tmp_path, seeds=1, models=("rim",))
+        run_experiment("copying", config)
+        (tmp_path / "config.yaml").unlink()
+        (tmp_path / "results.json").unlink()
+        with pytest.raises(RunExistsError, match="already holds a run"):
+            run_experiment("copying", config)
+
+    def test_a_disk_that_refuses_is_one_line(self, tmp_path: Path, monkeypatch) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(28, "No space left on device", "results.json")
+
+        monkeypatch.setattr(runner, "write_results", refuse)
+        with pytest.raises(RimsError, match=r"^results.json: No space left on device$"):
+            run_experiment("copying", replace(TINY, output=tmp_path, seeds=1, models=("rim",)))
 
     def test_a_folder_of_another_experiment_cannot_be_resumed(self, tmp_path: Path) -> None:
         run_experiment("copying", replace(TINY, output=tmp_path, seeds=1, models=("rim",)))

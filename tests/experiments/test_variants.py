@@ -7,6 +7,7 @@ import pytest
 from rims_rl.cores import parameter_count
 from rims_rl.errors import ConfigError, UnknownNameError
 from rims_rl.experiments.config import ExperimentConfig
+from rims_rl.experiments.folder import check_names
 from rims_rl.experiments.variants import Variant, build_core, matched, parse_variant, variants_of
 
 RIM = {"num_units": 3, "active_units": 2, "unit_size": 20}
@@ -26,6 +27,16 @@ class TestNames:
     def test_what_cannot_be_read_is_one_line(self, text: str) -> None:
         with pytest.raises(ConfigError, match=r"is not of the form core:setting=value,setting=value$"):
             parse_variant(text, CONFIG)
+
+    def test_a_setting_that_is_given_twice_is_one_line(self) -> None:
+        with pytest.raises(ConfigError, match=r"^'lstm:hidden_size=5,hidden-size=6' gives hidden-size twice$"):
+            parse_variant("lstm:hidden_size=5,hidden-size=6", CONFIG)
+
+    def test_names_that_would_share_a_folder_or_are_too_long_for_one_are_one_line(self) -> None:
+        with pytest.raises(ConfigError, match=r"^models rim and rim: are named alike; give each model once$"):
+            check_names([Variant("rim", "rim"), Variant("rim:", "rim")])
+        with pytest.raises(ConfigError, match=r"^model a{40}\.\.\. has 121 characters, at most 120 fit$"):
+            check_names([Variant("a" * 121, "rim")])
 
     def test_a_name_that_is_given_twice_or_not_at_all_is_one_line(self) -> None:
         with pytest.raises(ConfigError, match=r"^model gru is named twice; give each model once$"):

@@ -228,7 +228,7 @@ class SequentialMnist(Experiment[SequentialMnistConfig]):
 
     @property
     def _paper(self) -> dict[int, dict[str, str]]:
-        return PAPER if self.config.train_size == _PAPER_TRAIN_SIZE else {}
+        return PAPER if self.config.train_size == _PAPER_TRAIN_SIZE and self.config.has_papers_size else {}
 
     @property
     def caption(self) -> str:
