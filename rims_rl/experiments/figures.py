@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ _OTHER_COLOURS = (
 )  # fmt: skip
 _DPI = 150
 _MOST_STRIPS = 3
+_CHARACTER_WIDTH = 0.0095  # of a strip's width, on average
 
 
 def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
@@ -132,10 +133,36 @@ def _draw_strip(axes: Axes, outcome: Outcome, array: str, marks: Mapping[int, st
     active = outcome.arrays[array].numpy().astype(float)
     paint = ListedColormap(["#F0F0F0", colours([outcome.variant])[outcome.variant]])
     axes.imshow(active.T, aspect="auto", interpolation="nearest", cmap=paint, vmin=0, vmax=1)
-    for step, what in marks.items():
+    placed = place_labels(marks, len(active))
+    for step, label in placed.items():
         axes.axvline(step - 0.5, color="black", linewidth=1)
-        axes.annotate(what, (step, -0.6), fontsize=8, annotation_clip=False)
+        axes.annotate(label.text, (step, -0.6 - 0.9 * label.line), fontsize=8, ha=label.side, annotation_clip=False)
     axes.set_yticks(range(active.shape[1]), [f"unit {unit + 1}" for unit in range(active.shape[1])], fontsize=7)
-    axes.set_title(f"{outcome.variant}, seed {outcome.seed}", loc="left", fontsize=10, pad=14)
+    lines = max((label.line for label in placed.values()), default=0)
+    axes.set_title(f"{outcome.variant}, seed {outcome.seed}", loc="left", fontsize=10, pad=14 + 11 * lines)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+
+
+class Label(NamedTuple):
+    """Where the name of a step stands."""
+
+    text: str
+    """What it says."""
+    line: int
+    """How many lines above the strip, from 0."""
+    side: str
+    """Which side of the text is at the step: left or right."""
+
+
+def place_labels(marks: Mapping[int, str], length: int) -> dict[int, Label]:
+    """Return labels for some steps of a sequence of `length`, in two lines where one does not hold them."""
+    placed: dict[int, Label] = {}
+    free = [0.0, 0.0]
+    for step, text in sorted(marks.items()):
+        width = _CHARACTER_WIDTH * length * len(text)
+        begin = step - width if step + width > length else float(step)
+        line = 0 if begin >= free[0] else 1
+        free[line] = begin + width
+        placed[step] = Label(text, line, "right" if begin < step else "left")
+    return placed

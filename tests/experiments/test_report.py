@@ -9,7 +9,14 @@ import torch
 
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.experiment import Outcome
-from rims_rl.experiments.figures import by_variant, colours, draw_activity, draw_curves
+from rims_rl.experiments.figures import (
+    Label,
+    by_variant,
+    colours,
+    draw_activity,
+    draw_curves,
+    place_labels,
+)
 from rims_rl.experiments.report import cells, mean_and_spread
 from tests.experiments.lines import Lines
 
@@ -71,6 +78,15 @@ class TestPlots:
             tmp_path / "x.png"
         ]
         assert draw_activity([outcome("line", 0, 1.0)], "absent", tmp_path / "y.png", {}) == []
+
+    def test_labels_that_would_overlap_stand_in_two_lines_and_end_within_the_strip(self) -> None:
+        placed = place_labels({0: "symbols", 10: "blanks", 209: "marker, then answer"}, 220)
+        assert placed == {
+            0: Label("symbols", 0, "left"),
+            10: Label("blanks", 1, "left"),
+            209: Label("marker, then answer", 0, "right"),
+        }
+        assert [label.line for label in place_labels({0: "symbols", 10: "blanks"}, 40).values()] == [0, 0]
 
     def test_no_two_models_share_a_colour(self) -> None:
         names = ["rim", "lstm", *(f"other-{number}" for number in range(11)), "gru"]

@@ -127,15 +127,16 @@ class TestFailures:
         assert workers._death(-signal.SIGSEGV) == "its process was ended by SIGSEGV"
         assert workers._death(3) == "its process ended with code 3"
 
-    @pytest.mark.slow
     def test_a_trial_that_cannot_go_on_fails_alone(self, tmp_path: Path) -> None:
-        folder = ExperimentFolder(tmp_path / "out")
-        folder.trial("lstm", 0).path.mkdir(parents=True)
-        folder.trial("lstm", 0).checkpoint.write_bytes(b"damaged")
-        assert run_experiment("copying", replace(TINY, output=folder.path, workers=2, seeds=1)) == 1
-        found = {trial["variant"]: trial["ended"] for trial in results(folder.path)["trials"]}
+        run_experiment("copying", replace(TINY, output=tmp_path, seeds=1))
+        broken = ExperimentFolder(tmp_path).trial("lstm", 0)
+        broken.result.unlink()
+        broken.checkpoint.write_bytes(b"damaged")
+        assert run_experiment("copying", load_settings(tmp_path, "copying", CopyingConfig)) == 1
+        found = {trial["variant"]: trial["ended"] for trial in results(tmp_path)["trials"]}
         assert found["rim"] == "finished"
         assert found["lstm"].startswith("failed: ")
+        assert "checkpoint.safetensors" in found["lstm"]
 
     @pytest.mark.slow
     def test_a_process_that_is_killed_fails_its_trial_alone(self, tmp_path: Path) -> None:
