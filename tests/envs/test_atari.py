@@ -197,8 +197,8 @@ class TestBadArguments:
             ({"subprocess": True}, "subprocess: not available on route 'vector', use route='gym'"),
             ({"route": "gym", "mode": 7}, "pong has no mode 7; available: 0, 1"),
             (
-                {"distractor": "noise"},
-                "distractor must be None, got 'noise': distractors are not available in this version",
+                {"distractor": "ballz:0.5"},
+                "unknown kind of distractor 'ballz'; did you mean 'balls'?",
             ),
         ],
     )
