@@ -188,7 +188,7 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         first, then = self.frame_hook, self._distraction
         if then.is_idle:
             return first
-        return then if first is None else lambda frame: then(first(frame))
+        return then.alter if first is None else lambda frame: then(first(frame))
 
     def _raw_screen(self) -> NDArray[np.uint8]:
         """Return the emulator's screen (H, W, 3)."""

@@ -1,0 +1,57 @@
+"""What every kind of distractor is made of: an effect that draws a look per episode and alters frames.
+
+A frame is altered as a function of the episode's look and the frame's number alone, so a place in an episode is two
+numbers, and the same seed and episode give the same pixels whoever else is stepped.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+from rims_rl.envs.distractors.distractor import Distractor
+from rims_rl.envs.distractors.looks import Frame
+
+
+class Screen(NamedTuple):
+    """The frames that are altered."""
+
+    height: int
+    """Rows (H); 210 on most Atari games."""
+    width: int
+    """Columns (W)."""
+    game: str | None = None
+    """The Atari game's rom name; None for any other environment."""
+
+    @property
+    def unit(self) -> float:
+        """Pixels per pixel of an Atari screen: lengths are given for 210 rows."""
+        return self.height / 210
+
+
+class Effect(ABC):
+    """One distractor at work on the frames of one environment."""
+
+    def __init__(self, spec: Distractor, screen: Screen) -> None:
+        self.spec = spec
+        self.screen = screen
+
+    @property
+    def is_train(self) -> bool:
+        """Whether looks and motions are those of the train split."""
+        return self.spec.split == "train"
+
+    @abstractmethod
+    def begin(self, generator: np.random.Generator) -> None:
+        """Draw the look of an episode."""
+
+    @abstractmethod
+    def apply(self, frame: Frame, time: int) -> None:
+        """Alter the episode's frame number `time` (H, W, 3), in place."""
+
+
+def bounced(position: float, span: float) -> float:
+    """Return where something at `position` is when it turns at 0 and at `span`."""
+    return span - abs(position % (2 * span) - span) if span else 0.0
