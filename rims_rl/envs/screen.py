@@ -59,6 +59,6 @@ def capture(ale: ALEInterface, hook: FrameHook | None, target: NDArray[np.uint8]
 
 def to_grey(frame: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
     """Write an RGB frame (H, W, 3) in grey into `target` (H, W)."""
-    # On the console's own colours this gives its own grey levels, in every game but Air Raid, whose palette of greys
-    # does not belong to its palette of colours.
+    # On the console's own colours this gives its own grey levels, but for one of them, (168, 72, 158), seen in Laser
+    # Gates, which gets one level more. Air Raid's greys don't belong to its colours, so there they differ more.
     target[:] = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
