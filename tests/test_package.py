@@ -109,7 +109,10 @@ class TestStoreys:
         assert foreign("cores", set()) == {}
 
     def test_the_agents_know_the_cores_but_neither_environments_nor_anything_above(self) -> None:
-        assert foreign("agents", {"rims_rl.cores"}) == {}
+        assert foreign("agents", {"rims_rl.cores", "rims_rl.storage", "rims_rl.signals"}) == {}
+
+    def test_storage_knows_nothing_else(self) -> None:
+        assert foreign("storage", set()) == {}
 
     def test_the_environments_know_neither_cores_nor_agents_nor_anything_above(self) -> None:
         assert foreign("envs", set()) == {}

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -368,8 +367,7 @@ class TestStopSignals:
     def test_the_second_signal_ends_the_process_at_once(self, number, code):
         program = """
             import os, sys, types
-            sys.path.insert(0, sys.argv[2])
-            from signals import StopSignals
+            from rims_rl.signals import StopSignals
             try:
                 with StopSignals(types.SimpleNamespace()):
                     for _ in range(2):
@@ -377,8 +375,7 @@ class TestStopSignals:
             finally:
                 print("still here")
         """
-        folder = Path(__file__).parents[2] / "rims_rl" / "agents"
-        command = [sys.executable, "-I", "-c", "if True:" + program, str(int(number)), str(folder)]
+        command = [sys.executable, "-I", "-c", "if True:" + program, str(int(number))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == code
         assert done.stdout == ""

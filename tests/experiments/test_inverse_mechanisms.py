@@ -279,7 +279,7 @@ class TestTrial:
 
     def test_the_result_has_all_columns_and_the_assignment_over_training(self, tmp_path):
         self.run(tmp_path)
-        outcome = read_outcome(TrialFolder(tmp_path))
+        outcome = read_outcome(TrialFolder(tmp_path), "experts", 0)
         assert all(column.key in outcome.figures for column in InverseMechanisms(TINY).columns)
         assert outcome.arrays["validated"].tolist() == [0, 2, 4]
         assert outcome.arrays["assignments"].shape == (3, 2, 3)

@@ -279,15 +279,15 @@ class TestSettings:
 
 class TestTable:
     def test_a_column_per_resolution_with_the_papers_numbers(self):
-        columns = SequentialMnist(SequentialMnistConfig()).columns
+        columns = SequentialMnist(SequentialMnistConfig(match="width")).columns
         assert [column.key for column in columns] == ["accuracy_14", "accuracy_16", "accuracy_19", "accuracy_24"]
         assert all(column.higher_is_better for column in columns)
         assert columns[0].paper == {}
         assert [column.paper["rim"] for column in columns[1:]] == ["90.0", "73.4", "38.1"]
 
-    def test_the_papers_numbers_do_not_stand_beside_another_training_resolution(self):
-        columns = SequentialMnist(SequentialMnistConfig(train_size=10)).columns
-        assert all(column.paper == {} for column in columns)
+    def test_the_papers_numbers_do_not_stand_beside_another_resolution_or_size(self):
+        for others in (SequentialMnistConfig(match="width", train_size=10), SequentialMnistConfig()):
+            assert all(column.paper == {} for column in SequentialMnist(others).columns)
 
     def test_the_columns_are_what_the_test_finds(self, data):
         trial = trial_of(data)
@@ -308,18 +308,18 @@ class TestPlots:
         if trial is not None:
             with torch.no_grad():
                 arrays = trial.test().arrays
-        return Outcome(variant, seed, 1, 1, 1, "finished", 1.0, figures, [], arrays)
+        return Outcome(variant, seed, 1, 1, 1, "finished", 1.0, figures=figures, arrays=arrays)
 
     def test_accuracy_and_activity_are_drawn(self, data, tmp_path):
         experiment = SequentialMnist(SequentialMnistConfig())
-        failed = Outcome("lstm", 1, 1, 1, 1, "failed: loss", 1.0, {}, [], {})
+        failed = Outcome("lstm", 1, ended="failed: loss")
         outcomes = [self.outcome("rim", 0, trial_of(data)), self.outcome("rim", 1), self.outcome("lstm", 0), failed]
         files = experiment.draw(outcomes, tmp_path / "plots")
         assert [file.name for file in files] == ["accuracy_by_resolution.png", "activity_rim_seed_0.png"]
         assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
 
     def test_nothing_is_drawn_where_everything_failed(self, tmp_path):
-        failed = Outcome("lstm", 1, 1, 1, 1, "failed: loss", 1.0, {}, [], {})
+        failed = Outcome("lstm", 1, ended="failed: loss")
         assert SequentialMnist(SequentialMnistConfig()).draw([failed], tmp_path) == []
 
 
