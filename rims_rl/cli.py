@@ -280,16 +280,17 @@ def parse_experiment(name: str, kind: type[Any], arguments: list[str]) -> Any:
         ConfigError: for a value that can't be read, or an option that a resumed experiment may not change.
     """
     from rims_rl.experiments.folder import load_settings
-    from rims_rl.experiments.presets import FREE_TO_CHANGE, preset_settings
+    from rims_rl.experiments.presets import free_to_change, preset_settings
 
     given = given_options(arguments, kind)
     if "-h" in arguments or "--help" in arguments:
         return parse(kind, arguments, f"experiment {name}")
     if "resume" in given:
-        fixed = ", ".join(_option(field) for field in sorted(set(given) - FREE_TO_CHANGE))
+        changeable = free_to_change(kind)
+        fixed = ", ".join(_option(field) for field in sorted(set(given) - changeable))
         if fixed:
             own = {entry.name for entry in fields(kind)}
-            free = ", ".join(_option(field) for field in sorted((FREE_TO_CHANGE & own) - {"resume"}))
+            free = ", ".join(_option(field) for field in sorted((changeable & own) - {"resume"}))
             raise ConfigError(f"a resumed experiment keeps its own {fixed}; only these may be given: {free}")
         return parse(kind, arguments, f"experiment {name}", load_settings(Path(given["resume"]), name, kind))
     base = preset_settings(name, given["config"], kind) if given.get("config") else kind()

@@ -34,6 +34,8 @@ _PAPER_200 = {
 class AblationsConfig(CopyingConfig, ControlConfig):
     """Train the RIM and what is left of it when a piece is taken away."""
 
+    kept_by_a_resume = frozenset({"updates"})  # the schedules of RIMPPO depend on it
+
     models: Texts = ()
     """What to compare: whole, no-input-attention, no-communication, all-active, active-N, no-null-row, bounded, paper
     and authors (the presets), or a core's name; by default all of these, with every number of active units."""

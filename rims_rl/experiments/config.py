@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
@@ -29,6 +29,9 @@ _POSITIVE_IF_GIVEN = ("learning_rate", "max_grad_norm", "patience")
 @dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
     """Settings of every experiment."""
+
+    kept_by_a_resume: ClassVar[frozenset[str]] = frozenset()
+    """Settings that a resume may not change though other experiments' may."""
 
     config: OptionalText = None
     """Preset to start from: small, paper, another in configs/experiments, or the path of a YAML file."""

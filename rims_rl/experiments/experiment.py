@@ -49,7 +49,7 @@ class Outcome:
     best_update: int = 0
     """After how many updates the tested weights were taken."""
     ended: str = ""
-    """Why training ended: finished, patience, target, or failed: followed by why."""
+    """Why training ended: finished, patience, target, or `diverged at update N:` or `failed:` followed by why."""
     seconds: float = 0.0
     """Wall time of training and test."""
     measured_on: str = ""
@@ -67,6 +67,11 @@ class Outcome:
     def failed(self) -> bool:
         """Whether there is no result."""
         return not self.figures
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training became not finite; the weights that were best before it were tested."""
+        return not self.failed and self.ended.startswith("diverged")
 
 
 class Experiment(ABC, Generic[C]):

@@ -98,7 +98,8 @@ def run_trial(
         stopped: asked before every update; when it says so, the trial saves a checkpoint and ends.
 
     Raises:
-        NonFiniteError: training diverged; the message says at which update.
+        NonFiniteError: training diverged before any validation found better weights than the first; later, the trial
+            ends there, its result says so, and the best weights are tested.
         CheckpointError: the checkpoint is damaged or belongs to another model.
         OSError: the disk refuses.
     """
@@ -137,13 +138,23 @@ class _Loop:
             if stopped():
                 self.save()
                 return None
-            self._update()
+            try:
+                self._update()
+            except NonFiniteError as error:
+                return self._diverged(error)
             if self.course.update % self.config.eval_freq == 0 or self.course.update == self.config.updates:
                 self._validate()
                 self.save()
             elif time.monotonic() - self._saved > SAVE_SECONDS:
                 self.save()
         return ended
+
+    def _diverged(self, error: NonFiniteError) -> str:
+        """Return that and where training diverged, when a validation before it found better weights than the first."""
+        how = f"diverged at update {self.course.update}: {error}"
+        if self.course.best_update == 0:
+            raise NonFiniteError(f"training {how}")
+        return how
 
     def _reason_to_end(self) -> str | None:
         course, config = self.course, self.config
@@ -161,10 +172,7 @@ class _Loop:
     def _update(self) -> None:
         seed_all(self.seed, "update", self.course.update)
         self._set_training(True)
-        try:
-            figures = self.trial.update(self.course.update)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"training diverged at update {self.course.update}: {error}") from None
+        figures = self.trial.update(self.course.update)
         for name, value in figures.items():
             self.course.sums[name] = self.course.sums.get(name, 0.0) + value
         self.course.sums["updates"] = self.course.sums.get("updates", 0.0) + 1

@@ -12,8 +12,17 @@ from rims_rl.settings import checked_settings, parse_mapping, read_text
 
 Config = TypeVar("Config")
 
-# What may differ between the parts of a resumed experiment: it changes how its trials are run, not what they learn.
-FREE_TO_CHANGE = frozenset({"resume", "workers", "wandb", "wandb_project", "wandb_entity", "data_dir"})
+_HOW_TRIALS_RUN = frozenset({"resume", "workers", "wandb", "wandb_project", "wandb_entity", "data_dir"})
+_HOW_MUCH_IS_RUN = frozenset({"seeds", "updates", "patience", "target"})
+
+
+def free_to_change(kind: type[Any]) -> frozenset[str]:
+    """Return what a resumed experiment with settings of this class may be given anew: nothing that a trial learns from.
+
+    `updates` stays where a schedule of the learning depends on it.
+    """
+    kept: frozenset[str] = kind.kept_by_a_resume
+    return (_HOW_TRIALS_RUN | _HOW_MUCH_IS_RUN) - kept
 
 
 def preset_names(experiment: str) -> list[str]:

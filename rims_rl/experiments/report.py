@@ -82,12 +82,18 @@ def print_table(experiment: Experiment[Any], outcomes: Sequence[Outcome]) -> Non
     for row in rows:
         table.add_row(*row)
     console.print(table, highlight=False)
-    for line in [experiment.caption, *_failures(outcomes), *_machines(outcomes)]:
+    for line in [experiment.caption, *_mishaps(outcomes), *_machines(outcomes)]:
         console.print(line, style="dim", highlight=False, markup=False)
 
 
-def _failures(outcomes: Sequence[Outcome]) -> list[str]:
-    return [f"{outcome.variant} seed {outcome.seed} {outcome.ended}" for outcome in outcomes if outcome.failed]
+def _mishaps(outcomes: Sequence[Outcome]) -> list[str]:
+    """Say which trials failed or diverged, and what was tested of those that diverged."""
+    lines = []
+    for outcome in outcomes:
+        if outcome.failed or outcome.diverged:
+            tested = f"; tested are its best weights, of update {outcome.best_update:,}" if outcome.diverged else ""
+            lines.append(f"{outcome.variant} seed {outcome.seed} {outcome.ended}{tested}")
+    return lines
 
 
 def _machines(outcomes: Sequence[Outcome]) -> list[str]:
@@ -122,7 +128,7 @@ def _markdown(experiment: Experiment[Any], outcomes: Sequence[Outcome], command:
     table = "\n".join(f"| {line} |" for line in lines)
     several = len({outcome.seed for outcome in outcomes}) > 1
     spread = " Mean ± standard deviation over seeds." if several else ""
-    notes = "".join(f"{line}\n" for line in _failures(outcomes))
+    notes = "".join(f"{line}\n" for line in _mishaps(outcomes))
     return (
         f"# {experiment.name}\n\n{table}\n\n{experiment.caption}{spread}\n{notes}\n"
         f"`{command}`\n\n{_times(outcomes)}\n\n" + "".join(f"{line}\n" for line in _machines(outcomes))

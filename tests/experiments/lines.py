@@ -75,6 +75,18 @@ class DivergingTrial(LineTrial):
         return super().update(step)
 
 
+class DivergingLateTrial(LineTrial):
+    """A trial whose eighth update is not finite, after a validation that was the best."""
+
+    def update(self, step: int) -> dict[str, float]:
+        if step == 7:
+            raise NonFiniteError("the gradient's norm is inf")
+        return super().update(step)
+
+    def validate(self) -> dict[str, float]:
+        return {"error": 10.0 - self.remembered["seen"]}
+
+
 class Lines(Experiment[ExperimentConfig]):
     """The task; `kinds` maps a variant's name to its trial's class."""
 
@@ -85,6 +97,7 @@ class Lines(Experiment[ExperimentConfig]):
         "rising": RisingTrial,
         "climbing": ClimbingTrial,
         "diverging": DivergingTrial,
+        "diverging late": DivergingLateTrial,
     }
 
     def trial(self, variant: Variant, seed: int) -> Trial:

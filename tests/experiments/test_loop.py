@@ -127,6 +127,15 @@ class TestFaults:
         with pytest.raises(NonFiniteError, match=r"^training diverged at update 4: the loss is nan; a smaller"):
             run(Lines(CONFIG), Variant("diverging", "lstm"), tmp_path)
 
+    def test_divergence_after_a_better_validation_ends_the_trial_with_those_weights(self, tmp_path: Path) -> None:
+        outcome = run(Lines(CONFIG), Variant("diverging late", "lstm"), tmp_path)
+        shorter = run(Lines(replace(CONFIG, updates=5)), Variant("line", "lstm"), tmp_path / "shorter")
+        assert outcome is not None
+        assert shorter is not None
+        assert outcome.ended == "diverged at update 7: the gradient's norm is inf"
+        assert (outcome.updates, outcome.best_update, outcome.diverged) == (7, 5, True)
+        assert outcome.figures["weight"] == shorter.figures["weight"]
+
     def test_a_damaged_checkpoint_is_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "checkpoint.safetensors").write_bytes(b"garbage")
         with pytest.raises(CheckpointError, match=r"checkpoint.safetensors"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from rims_rl.experiments.figures import (
     draw_curves,
     place_labels,
 )
-from rims_rl.experiments.report import cells, mean_and_spread
+from rims_rl.experiments.report import _mishaps, cells, mean_and_spread
 from tests.experiments.lines import Lines
 
 EXPERIMENT = Lines(ExperimentConfig(models=("line", "other")))
@@ -46,6 +47,12 @@ class TestTable:
             ["other", "1,234", "1 (1 failed)", "7.00", ""],
             ["(nothing)", "", "", "0.25", ""],
         ]
+
+    def test_a_trial_that_diverged_counts_and_is_named(self) -> None:
+        late = replace(outcome("line", 3, 1.0), ended="diverged at update 7: the loss is nan", best_update=5)
+        assert cells(EXPERIMENT, [late])[1][0][:3] == ["line", "1,234", "1"]
+        (line,) = _mishaps([late])
+        assert line == "line seed 3 diverged at update 7: the loss is nan; tested are its best weights, of update 5"
 
     def test_the_papers_column_is_left_out_where_it_is_empty(self) -> None:
         assert cells(EXPERIMENT, [outcome("other", 0, 7.0)])[0] == ["model", "parameters", "seeds", "weight"]

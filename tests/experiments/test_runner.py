@@ -17,10 +17,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from rims_rl.cli import parse_experiment
 from rims_rl.errors import ConfigError, NonFiniteError, RimsError, RunExistsError
 from rims_rl.experiments import registry, runner, workers
+from rims_rl.experiments.ablations import AblationsConfig
 from rims_rl.experiments.copying import CopyingConfig, CopyingTrial
 from rims_rl.experiments.folder import ExperimentFolder, load_settings
+from rims_rl.experiments.presets import free_to_change
 from rims_rl.experiments.runner import run_experiment
 
 TINY = CopyingConfig(
@@ -103,6 +106,32 @@ class TestInterruption:
         assert run_experiment("copying", load_settings(tmp_path, "copying", CopyingConfig)) == 0
         assert figures(tmp_path) == before
         assert (tmp_path / "table.md").is_file()
+
+
+class TestResumeForMore:
+    @pytest.fixture
+    def begun(self, tmp_path: Path) -> Path:
+        """The folder of an experiment with one finished seed of two updates."""
+        folder = tmp_path / "begun"
+        run_experiment("copying", replace(TINY, output=folder, seeds=1, updates=2, models=("rim",)))
+        return folder
+
+    def test_more_seeds_and_updates_are_those_of_an_experiment_that_had_them_at_once(
+        self, tmp_path: Path, begun: Path
+    ) -> None:
+        config = parse_experiment("copying", CopyingConfig, ["--resume", str(begun), "--seeds=2", "--updates=4"])
+        assert run_experiment("copying", config) == 0
+        run_experiment("copying", replace(TINY, output=tmp_path / "at once", models=("rim",)))
+        assert [trial["updates"] for trial in results(begun)["trials"]] == [2, 4]
+        assert figures(begun)[1] == figures(tmp_path / "at once")[1]
+
+    def test_what_a_trial_learns_from_is_kept(self, begun: Path) -> None:
+        with pytest.raises(ConfigError, match=r"keeps its own --learning-rate; only these .*--seeds.*--updates"):
+            parse_experiment("copying", CopyingConfig, ["--resume", str(begun), "--learning-rate=1"])
+
+    def test_updates_stay_where_a_schedule_depends_on_them(self) -> None:
+        assert "updates" not in free_to_change(AblationsConfig)
+        assert "seeds" in free_to_change(AblationsConfig)
 
 
 class TestFailures:
