@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gymnasium import spaces
@@ -12,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rims_rl.agents import RIMPPO, CnnRIMPolicy, MlpRIMPolicy, MultiInputRIMPolicy
 from rims_rl.config import TrainConfig, parse_schedule
 from rims_rl.envs import make_env
+from rims_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from rims_rl.agents import RIMPolicy
@@ -22,8 +24,30 @@ def build_env(config: TrainConfig) -> VecEnv:
     return make_env(
         config.env, config.n_envs, config.seed,
         protocol=config.protocol, route=config.route, frame_stack=config.frame_stack, training=True,
-        **config.env_kwargs,
+        **env_settings(config),
     )  # fmt: skip
+
+
+def env_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the run's own settings of its environment, its distractors among them.
+
+    Raises:
+        ConfigError: when distractors are given in two places, or their split without them.
+    """
+    settings = dict(config.env_kwargs)
+    for name in ("distractor", "distractor_split"):
+        value = getattr(config, name)
+        if value is not None and name in settings:
+            raise ConfigError(f"{name} is given twice: {value!r} and {settings[name]!r} in env_kwargs")
+        settings |= {} if value is None else {name: value}
+    check_split_has_distractor(settings)
+    return settings
+
+
+def check_split_has_distractor(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError when settings of an environment name a split, but nothing that could be of it."""
+    if settings.get("distractor_split") is not None and settings.get("distractor") is None:
+        raise ConfigError(f"distractor_split {settings['distractor_split']} needs a distractor, for example balls:0.5")
 
 
 def build_model(config: TrainConfig, env: VecEnv) -> RIMPPO:

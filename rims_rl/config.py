@@ -96,6 +96,10 @@ OptionalFloat = Annotated[float | None, arg(metavar="FLOAT")]
 OptionalPath = Annotated[Path | None, arg(metavar="PATH")]
 
 
+AS_TRAINED = "trained"
+"""Distractors of an evaluation: those of the training."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Train a recurrent PPO agent; every option has a sensible default, and a preset (--config) sets many at once."""
@@ -167,6 +171,10 @@ class TrainConfig:
     """Atari: vector (fast, in C++; resume is approximate) or gym (one environment per copy; resume is exact)."""
     frame_stack: Int = 4
     """Atari: frames per observation."""
+    distractor: OptionalText = None
+    """What disturbs the agent's sight: kind:intensity, joined by +, e.g. balls:0.5+noise:0.2; none by default."""
+    distractor_split: Annotated[Literal["train", "held-out"] | None, arg(metavar="{train,held-out}")] = None
+    """From which half of their looks and motions distractors are drawn; the halves share nothing. Default: train."""
     env_kwargs: Pairs = field(default_factory=dict)
     """Further settings of the environment, e.g. mode:1 difficulty:0 for Atari's game variants."""
 
@@ -218,6 +226,12 @@ class EvaluateConfig:
     """Always take the likeliest action; otherwise actions are sampled, as is usual on Atari."""
     protocol: Annotated[Literal["nature", "machado"] | None, arg(metavar="{nature,machado}")] = None
     """Atari: rules of the games; by default those of the training."""
+    distractor: str = AS_TRAINED
+    """What disturbs the agent's sight: kind:intensity, joined by +; trained: what did in training; none: nothing."""
+    distractor_split: Annotated[Literal["train", "held-out"] | None, arg(metavar="{train,held-out}")] = None
+    """Looks and motions of the distractors: those of the training, or others; by default as they were given."""
+    variant: OptionalText = None
+    """Atari: a variant of the game, e.g. lazy_enemy or mode:1+difficulty:0; by default the game of the training."""
     route: Annotated[Literal["vector", "gym"] | None, arg(metavar="{vector,gym}")] = None
     """Atari: how the games are run; by default as in training."""
     n_envs: Int = 8
@@ -225,7 +239,7 @@ class EvaluateConfig:
     max_episode_steps: OptionalInt = None
     """Cut games after this many steps and count them as truncated; Atari: 27000 (half an hour) by default."""
     json: OptionalPath = None
-    """File for the result; by default evaluation.json in the run's folder."""
+    """File for the result; by default evaluation[_<distractor>].json in the run's folder."""
     device: str = "cpu"
     """Where the networks run: cpu, cuda, cuda:1, auto."""
 
@@ -237,7 +251,7 @@ class RecordConfig:
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of the run."""
     output: OptionalPath = None
-    """Video file (.mp4); by default videos/<checkpoint>_<seed>.mp4 in the run's folder."""
+    """Video file (.mp4); by default videos/<checkpoint>_<seed>[_<distractor>].mp4 in the run's folder."""
     frame: OptionalPath = None
     """Also write one telling frame to this PNG file."""
     seed: Int = 100_000
@@ -248,6 +262,12 @@ class RecordConfig:
     """Always take the likeliest action; otherwise actions are sampled."""
     protocol: Annotated[Literal["nature", "machado"] | None, arg(metavar="{nature,machado}")] = None
     """Atari: rules of the game; by default those of the training."""
+    distractor: str = AS_TRAINED
+    """What disturbs the agent's sight: kind:intensity, joined by +; trained: what did in training; none: nothing."""
+    distractor_split: Annotated[Literal["train", "held-out"] | None, arg(metavar="{train,held-out}")] = None
+    """Looks and motions of the distractors: those of the training, or others; by default as they were given."""
+    variant: OptionalText = None
+    """Atari: a variant of the game, e.g. lazy_enemy or mode:1+difficulty:0; by default the game of the training."""
     max_steps: Int = 2_000
     """Stop filming after this many steps."""
     fps: Int = 15

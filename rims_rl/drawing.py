@@ -41,6 +41,7 @@ _STRIP_LEFT, _STRIP_RIGHT = 624, 1124
 _NULL_LEFT = 1148
 _STRIP_TOP, _STRIP_BOTTOM = 238, 476
 _TRACE_BOTTOM = 675
+_SEEN_TOP = 118
 _MOST_TICKS = 40
 
 
@@ -65,21 +66,26 @@ class Moment(NamedTuple):
     """Attention of each unit on the null row, (K,)."""
     attention: NDArray[np.float32] | None = None
     """Attention of the active units on each place of the frame, (N,) with N a square number."""
+    seen: Image | None = None
+    """What the agent itself sees of the frame, grey (84, 84); None where that is no picture."""
 
 
 class Painter:
     """Paints an episode step by step; remembers the last steps for the strip and the trace."""
 
-    def __init__(self, title: str, subtitle: str) -> None:
+    def __init__(self, title: str, subtitle: str, note: str = "") -> None:
         self.title = title
         self.subtitle = subtitle
+        self.note = note
         self._past: deque[Moment] = deque(maxlen=HISTORY)
 
     def paint(self, moment: Moment) -> Image:
         """Return the picture (720, 1280, 3) of the next step."""
-        self._past.append(moment._replace(frame=moment.frame[:0]))
+        self._past.append(moment._replace(frame=moment.frame[:0], seen=None))
         canvas = np.full((HEIGHT, WIDTH, 3), _BACKGROUND, np.uint8)
         _paint_game(canvas, moment)
+        _text(canvas, self.note, (_GAME_AT[0], _GAME_AT[1] - 14), 0.5, _ATTENTION)
+        _paint_seen(canvas, moment)
         _text(canvas, self.title, (_LEFT, 76), 1.15, _BRIGHT, bold=True)
         _text(canvas, self.subtitle, (_LEFT + 1, 106), 0.52, _DIM)
         _paint_numbers(canvas, moment)
@@ -196,6 +202,17 @@ def _with_attention(picture: Image, attention: NDArray[np.float32]) -> Image:
     light = cv2.resize(grid.astype(np.float32), size, interpolation=cv2.INTER_CUBIC).clip(0.0, 1.0)[..., None]
     lit: Image = (picture * (1 / 3 + 2 / 3 * light)).astype(np.uint8)
     return lit
+
+
+def _paint_seen(canvas: Image, moment: Moment) -> None:
+    """Paint what the agent sees in the upper right corner, without any scaling."""
+    if moment.seen is None:
+        return
+    height, width = moment.seen.shape
+    left, top = _RIGHT - width, _SEEN_TOP
+    _text(canvas, "AGENT'S VIEW", (left - 12, top + 10), 0.42, _DIM, align=1.0)
+    canvas[top - 1 : top + height + 1, left - 1 : _RIGHT + 1] = _LINE
+    canvas[top : top + height, left:_RIGHT] = moment.seen[..., None]
 
 
 def _paint_numbers(canvas: Image, moment: Moment) -> None:

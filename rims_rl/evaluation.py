@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from rims_rl.config import EvaluateConfig, TrainConfig
+from rims_rl.building import check_split_has_distractor, env_settings
+from rims_rl.config import AS_TRAINED, EvaluateConfig, TrainConfig
 from rims_rl.envs import is_atari, make_env, resolve_game
+from rims_rl.envs.distractors.distractor import AnyDistractor
 from rims_rl.envs.protocols import FRAME_SKIP
 from rims_rl.errors import ConfigError
 from rims_rl.loading import load_agent
@@ -28,6 +30,7 @@ ATARI_STEPS = 27_000
 """Half an hour of play, the usual limit of Atari evaluations."""
 OTHER_STEPS = 100_000
 """Limit for environments without one of their own, so that an evaluation during training ends."""
+_SHOWN_RULES = ("distractor", "distractor_split", "variant")
 _TRAINING_ONLY = frozenset({"terminal_on_life_loss", "clip_rewards"})
 
 
@@ -120,6 +123,36 @@ def _finished(info: dict[str, Any]) -> Episode:
     return Episode(float(statistics["r"]), int(statistics["l"]), bool(info.get("TimeLimit.truncated", False)))
 
 
+class View(NamedTuple):
+    """What of its world an evaluated agent sees changed."""
+
+    distractor: AnyDistractor = AS_TRAINED
+    """Distractors; "trained" stands for those of the training, "none" or None for none."""
+    split: str | None = None
+    """train or held-out instead of what the distractors say; None leaves it."""
+    variant: str | None = None
+    """A variant of an Atari game; None for the game of the training."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the environment that differ from the training's."""
+        found: dict[str, Any] = {}
+        if self.distractor != AS_TRAINED:
+            nothing = self.distractor is None or (
+                isinstance(self.distractor, str) and self.distractor.lower() == "none"
+            )
+            found |= {"distractor": None if nothing else self.distractor, "distractor_split": None}
+        if self.split is not None:
+            found["distractor_split"] = self.split
+        return found if self.variant is None else found | {"variant": self.variant}
+
+    @property
+    def text(self) -> str:
+        """What is changed, in one word such as balls:0.5_held-out; empty for the view of the training."""
+        names = [] if self.distractor == AS_TRAINED else [f"distractor-{self.distractor}"]
+        return "_".join([*names, *filter(None, (self.split, self.variant))])
+
+
 def evaluation_env(
     run: TrainConfig,
     n_envs: int,
@@ -128,15 +161,20 @@ def evaluation_env(
     max_steps: int | None = None,
     protocol: str | None = None,
     route: str | None = None,
+    view: View = View(),  # noqa: B008 - a NamedTuple does not change
     **env_kwargs: Any,
 ) -> VecEnv:
     """Return the run's environment for evaluation: full games, raw scores, cut after `max_steps`.
 
+    A variant of an Atari game is played on the route gym, unless `route` says otherwise.
+
     Raises:
         ConfigError: when the environment can't be made so.
     """
-    settings = {key: value for key, value in run.env_kwargs.items() if key not in _TRAINING_ONLY} | env_kwargs
-    protocol, route = protocol or run.protocol, route or run.route
+    settings = {key: value for key, value in env_settings(run).items() if key not in _TRAINING_ONLY}
+    settings |= view.settings | env_kwargs
+    check_split_has_distractor(settings)
+    protocol, route = protocol or run.protocol, route or _route(run, view.variant)
     if is_atari(run.env):
         settings["max_frames"] = FRAME_SKIP * (max_steps or ATARI_STEPS)
         if run.reset_memory_on_life_loss and run.protocol == "nature":
@@ -174,9 +212,11 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     run = load_config(folder)
     agent = load_agent(folder, config.checkpoint, config.device)
     copies = min(config.n_envs, config.episodes)
+    view = View(config.distractor, config.distractor_split, config.variant)
     env = evaluation_env(
-        run, copies, config.seed, max_steps=config.max_episode_steps, protocol=config.protocol, route=config.route
-    )
+        run, copies, config.seed, max_steps=config.max_episode_steps, protocol=config.protocol, route=config.route,
+        view=view,
+    )  # fmt: skip
     try:
         check_actions(agent.policy, env)
         evaluation = play_episodes(
@@ -187,7 +227,8 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     about = {**describe_run(folder, run), "checkpoint": agent.name, "trained_steps": agent.step}
     result = {**about, **_rules(config, run), **evaluation.summary(), **_relative(config, run, evaluation)}
     result |= {"steps_per_second": evaluation.steps / max(evaluation.seconds, 1e-9), "n_envs": copies}
-    write_result(config.json or folder.evaluation_file, result | {"games": [g._asdict() for g in evaluation.episodes]})
+    games = [game._asdict() for game in evaluation.episodes]
+    write_result(config.json or folder.evaluation_of(view.text), result | {"games": games})
     print_result(result)
     return result
 
@@ -208,17 +249,25 @@ def _check(config: EvaluateConfig) -> None:
 def _rules(config: EvaluateConfig, run: TrainConfig) -> dict[str, Any]:
     """Return the rules under which the games were played."""
     rules: dict[str, Any] = {"actions": "likeliest" if config.deterministic else "sampled", "games_seed": config.seed}
+    seen = {**env_settings(run), **View(config.distractor, config.distractor_split, config.variant).settings}
+    rules |= {name: seen[name] for name in _SHOWN_RULES if seen.get(name) is not None}
     if is_atari(run.env):
-        rules |= {"protocol": config.protocol or run.protocol, "route": config.route or run.route}
+        rules |= {"protocol": config.protocol or run.protocol, "route": config.route or _route(run, config.variant)}
         rules |= {"max_episode_steps": config.max_episode_steps or ATARI_STEPS}
     elif config.max_episode_steps is not None:
         rules |= {"max_episode_steps": config.max_episode_steps}
     return rules
 
 
+def _route(run: TrainConfig, variant: str | None) -> str:
+    """Return how a run's games are evaluated: as they were trained, but variants on the route that has them."""
+    return run.route if variant is None else "gym"
+
+
 def _relative(config: EvaluateConfig, run: TrainConfig, evaluation: Evaluation) -> dict[str, float]:
-    """Return the human-normalised score, for games that have one and were not cut shorter than usual."""
-    if not is_atari(run.env) or (config.max_episode_steps or ATARI_STEPS) < ATARI_STEPS:
+    """Return the human-normalised score, for games that have one and were neither changed nor cut short."""
+    is_cut = (config.max_episode_steps or ATARI_STEPS) < ATARI_STEPS
+    if not is_atari(run.env) or is_cut or config.variant is not None:
         return {}
     relative = human_normalised(resolve_game(run.env), float(evaluation.scores.mean()))
     return {} if relative is None else {"human_normalised": relative}
@@ -258,6 +307,7 @@ def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("episodes", f"{result['episodes']}{cut}; {result['mean_length']:,.0f} steps on average"))
     if "protocol" in result:
         lines.append(("protocol", f"{result['protocol']}, route {result['route']}"))
+    lines += [(name.replace("_", " "), str(result[name])) for name in _SHOWN_RULES if name in result]
     lines += [("actions", f"{result['actions']}, seed {result['games_seed']}"), ("weights", str(result["checkpoint"]))]
     lines.append(("speed", f"{result['steps_per_second']:,.0f} steps/s"))
     return lines

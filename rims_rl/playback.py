@@ -16,11 +16,14 @@ from rims_rl.config import TrainConfig
 from rims_rl.drawing import Image, Moment
 from rims_rl.envs import is_atari, resolve_game
 from rims_rl.envs.gym_route import load_emulator
-from rims_rl.envs.protocols import get_protocol
+from rims_rl.envs.protocols import SCREEN_SIZE, get_protocol
 from rims_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from rims_rl.agents import RIMPolicy
+
+
+_GREY = (SCREEN_SIZE, SCREEN_SIZE)
 
 
 class Step(NamedTuple):
@@ -59,12 +62,21 @@ def play(
             distribution, value, state, found = policy.diagnose_step(tensor, state, starts)
             action = distribution.get_actions(deterministic=deterministic).cpu().numpy()
             generator_state = torch.get_rng_state()
+        before = observation
         observation, rewards, dones, infos = env.step(_in_bounds(action, env))
         reward, done = float(rewards[0]), _is_over(bool(dones[0]), infos[0])
         starts = torch.as_tensor(dones)
-        moment = Moment(frame, step, score, reward, value.item(), _name(action[0], names), **_shown(found))
+        seen = _newest_frame(before)
+        moment = Moment(frame, step, score, reward, value.item(), _name(action[0], names), **_shown(found), seen=seen)
         score, step = score + reward, step + 1
         yield Step(moment, score, done)
+
+
+def _newest_frame(observation: Any) -> Image | None:
+    """Return the newest grey frame of the first copy's observation; None where it is no stack of such frames."""
+    if not isinstance(observation, np.ndarray) or observation.dtype != np.uint8 or observation.shape[2:] != _GREY:
+        return None
+    return np.asarray(observation[0, -1])
 
 
 def _is_over(done: bool, info: dict[str, Any]) -> bool:

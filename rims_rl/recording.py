@@ -14,11 +14,13 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from rims_rl.building import env_settings
 from rims_rl.config import RecordConfig, TrainConfig
 from rims_rl.drawing import HEIGHT, WIDTH, Painter
 from rims_rl.envs import is_atari, resolve_game
+from rims_rl.envs.distractors.distractor import as_distractors
 from rims_rl.errors import ConfigError
-from rims_rl.evaluation import check_actions, evaluation_env
+from rims_rl.evaluation import View, check_actions, evaluation_env
 from rims_rl.loading import load_agent
 from rims_rl.playback import Step, action_names, play
 from rims_rl.runs import RunFolder, load_config, open_run
@@ -55,13 +57,14 @@ def record_run(config: RecordConfig) -> Recorded:
     folder = open_run(config.run)
     run = load_config(folder)
     agent = load_agent(folder, config.checkpoint, config.device)
-    path = (config.output or folder.videos / f"{agent.name}_{config.seed}.mp4").expanduser()
+    view = View(config.distractor, config.distractor_split, config.variant)
+    path = (config.output or folder.video_of(agent.name, config.seed, view.text)).expanduser()
     _check_target(path)
-    env = film_env(run, config.seed, config.protocol)
+    env = film_env(run, config.seed, config.protocol, view)
     try:
         check_actions(agent.policy, env)
         steps = play(agent.policy, env, config.seed, config.deterministic, action_names(run, config.protocol))
-        painter = Painter(title_of(run), subtitle_of(run, agent.step))
+        painter = Painter(title_of(run), subtitle_of(run, agent.step), note_of(run, view))
         recorded = film(steps, painter, path, config.fps, config.max_steps, config.frame)
     finally:
         env.close()
@@ -98,15 +101,15 @@ def check_encoder() -> None:
         raise ConfigError('videos need imageio-ffmpeg: pip install "rims-rl[video]"') from None
 
 
-def film_env(run: TrainConfig, seed: int, protocol: str | None = None) -> VecEnv:
+def film_env(run: TrainConfig, seed: int, protocol: str | None = None, view: View = View()) -> VecEnv:  # noqa: B008 - a NamedTuple does not change
     """Return one copy of the run's environment that can show its frames.
 
     Raises:
         ConfigError: when the environment has no picture to show.
     """
     if is_atari(run.env):
-        return evaluation_env(run, 1, seed, protocol=protocol, route="gym")
-    return evaluation_env(run, 1, seed, render_mode="rgb_array")
+        return evaluation_env(run, 1, seed, protocol=protocol, route="gym", view=view)
+    return evaluation_env(run, 1, seed, view=view, render_mode="rgb_array")
 
 
 def title_of(run: TrainConfig) -> str:
@@ -125,6 +128,15 @@ def subtitle_of(run: TrainConfig, steps: int) -> str:
         core = core_config("rim", run.core_kwargs)
         memory += f": {core.num_units} units, {core.active_units} active at a time"
     return f"{memory}  |  trained for {steps:,} steps"
+
+
+def note_of(run: TrainConfig, view: View = View()) -> str:  # noqa: B008 - a NamedTuple does not change
+    """Return what is changed about the game, as one reads it; empty for nothing."""
+    seen = {**env_settings(run), **view.settings}
+    distractors = as_distractors(seen.get("distractor"), seen.get("distractor_split"))
+    names = [f"{'  +  '.join(f'{one.kind} {one.intensity:g}' for one in distractors)}"] if distractors else []
+    names += sorted({f"split {one.split}" for one in distractors})
+    return "   ".join([*names, *([f"variant {view.variant}"] if view.variant else [])])
 
 
 def film(
@@ -191,7 +203,7 @@ class VideoCallback(BaseCallback):
         try:
             env = film_env(self.run, _VIDEO_SEED)
             try:
-                painter = Painter(title_of(self.run), subtitle_of(self.run, step))
+                painter = Painter(title_of(self.run), subtitle_of(self.run, step), note_of(self.run))
                 steps = play(policy, env, _VIDEO_SEED, names=action_names(self.run))
                 film(steps, painter, path, _VIDEO_FPS, _VIDEO_STEPS)
             finally:

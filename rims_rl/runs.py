@@ -75,13 +75,21 @@ class RunFolder:
 
     @property
     def evaluation_file(self) -> Path:
-        """The newest evaluation."""
-        return self.path / "evaluation.json"
+        """The newest evaluation in the view of the training."""
+        return self.evaluation_of("")
+
+    def evaluation_of(self, view: str) -> Path:
+        """Return the file of the newest evaluation in a view: a distractor or a variant, as text; empty: as trained."""
+        return self.path / (f"evaluation_{_slug(view)}.json" if view else "evaluation.json")
 
     @property
     def videos(self) -> Path:
         """Folder of the videos."""
         return self.path / "videos"
+
+    def video_of(self, weights: str, seed: int, view: str) -> Path:
+        """Return the file of a video of some weights and a seed, in a view: a distractor or a variant, as text."""
+        return self.videos / f"{weights}_{seed}{f'_{_slug(view)}' if view else ''}.mp4"
 
     def holds_a_run(self) -> bool:
         """Whether anything of a run lies here that a new one would overwrite."""

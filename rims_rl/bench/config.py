@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from rims_rl.config import Int, OptionalPath
+from rims_rl.config import Int, OptionalPath, OptionalText
 from rims_rl.errors import ConfigError, UnknownNameError
 
 ALL = "all"
@@ -105,12 +105,17 @@ class EnvBenchConfig(BenchConfig):
     """Copies of the game that are played side by side; each number is measured."""
     n_steps: Int = 2048
     """Steps per turn, over all copies."""
+    distractor: OptionalText = None
+    """Measure what distractors cost, e.g. balls:0.5: our routes with them against the same without."""
 
     def check(self) -> None:
         """Raise ConfigError, in one line, for the first setting that can't work."""
         super().check()
+        from rims_rl.envs.distractors import parse_distractors
         from rims_rl.envs.games import resolve_game
 
+        if self.distractor is not None:
+            parse_distractors(self.distractor)
         resolve_game(self.env)
         _at_least(1, n_envs=min(self.n_envs, default=0), n_steps=self.n_steps)
         if self.n_steps < max(self.n_envs):

@@ -1,4 +1,7 @@
-"""The environments alone: our routes against SB3's, same preprocessing and frame stack, the same random actions."""
+"""The environments alone: our routes against SB3's, same preprocessing and frame stack, the same random actions.
+
+With distractors, our routes that have them against the same without.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ NAMES: dict[Route, str] = {
     "dummy": "SB3, DummyVecEnv",
     "subproc": "SB3, SubprocVecEnv",
 }
+OURS: tuple[Route, ...] = ("vector", "gym")
 PEERS: tuple[Route, ...] = ("dummy", "subproc")
 _IMPORTED_BY_WORKERS = ["rims_rl.bench.peers"]
 
@@ -44,11 +48,20 @@ class EnvTurn:
     """Steps of each copy in one turn."""
     seed: int = 0
     """Of the games and the actions."""
+    distractor: str | None = None
+    """What disturbs the agent's sight, on our routes."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return NAMES[self.route] + (f" + {self.distractor}" if self.distractor else "")
 
     def build(self) -> VecEnv:
         """Return the environments."""
         if self.route in ("vector", "gym"):
-            return make_env(self.game, self.n_envs, self.seed, route=self.route, frame_stack=FRAME_STACK)
+            return make_env(
+                self.game, self.n_envs, self.seed, route=self.route, frame_stack=FRAME_STACK, distractor=self.distractor
+            )
         return sb3_env(self.game, self.n_envs, self.seed, subprocess=self.route == "subproc")
 
     def actions(self, count: int) -> NDArray[np.int64]:
@@ -76,35 +89,45 @@ def measure_environments(config: EnvBenchConfig, say: Say) -> EnvResult:
     # SB3's workers come from a server process: with its imports done, 64 of them start in seconds instead of minutes.
     multiprocessing.set_forkserver_preload(_IMPORTED_BY_WORKERS)
     rows = [row for n_envs in dict.fromkeys(config.n_envs) for row in _measured(config, n_envs, say)]
-    return EnvResult(rows, [NAMES[route] for route in PEERS], FRAME_SKIP)
+    peers = OURS if config.distractor else PEERS
+    return EnvResult(rows, [NAMES[route] for route in peers], FRAME_SKIP)
+
+
+def _turns(config: EnvBenchConfig, n_envs: int) -> list[EnvTurn]:
+    """Return all that is measured in turns: every route, or our routes with and without distractors."""
+    steps = config.n_steps // n_envs
+    if config.distractor is None:
+        return [EnvTurn(route, config.env, n_envs, steps) for route in NAMES]
+    shown = (None, config.distractor)
+    return [EnvTurn(route, config.env, n_envs, steps, distractor=seen) for route in OURS for seen in shown]
 
 
 def _measured(config: EnvBenchConfig, n_envs: int, say: Say) -> list[SpeedRow]:
-    """Measure all routes in turns."""
-    turns = [EnvTurn(route, config.env, n_envs, config.n_steps // n_envs) for route in NAMES]
+    """Measure all of them in turns."""
+    turns = _turns(config, n_envs)
     with ExitStack() as stack:
         works = []
         for turn in turns:
-            say(f"{n_envs} x {NAMES[turn.route]}: starting")
+            say(f"{n_envs} x {turn.name}: starting")
             env = turn.build()
             stack.callback(env.close)
             works.append(turn.turn(env))
         rounds = interleaved(works, config.repeats, warm_ups=1, before=lambda which: say(f"{n_envs} copies: {which}"))
-    return [_row(turn, rounds, config, say) for turn in turns]
+    return [_row(turns, mine, rounds, config, say) for mine in range(len(turns))]
 
 
-def _row(turn: EnvTurn, rounds: Rounds, config: EnvBenchConfig, say: Say) -> SpeedRow:
-    """Return what the rounds say of one route."""
-    routes, name = list(NAMES), NAMES[turn.route]
-    mine = routes.index(turn.route)
+def _row(turns: list[EnvTurn], mine: int, rounds: Rounds, config: EnvBenchConfig, say: Say) -> SpeedRow:
+    """Return what the rounds say of one of them, beside all that ratios are taken to."""
+    turn, names = turns[mine], [turn.name for turn in turns]
     speed = turn.n_envs * turn.steps / medians(rounds)[mine]
-    ratios = {NAMES[peer]: median_ratio(rounds, routes.index(peer), mine) for peer in PEERS}
+    peers = [NAMES[route] for route in (OURS if config.distractor else PEERS)]
+    ratios = {peer: median_ratio(rounds, names.index(peer), mine) for peer in peers}
     seconds = [found[mine] for found in rounds]
-    return SpeedRow(name, turn.route, turn.n_envs, speed, ratios, _memory(turn, config, say), seconds)
+    return SpeedRow(turn.name, turn.route, turn.n_envs, speed, ratios, _memory(turn, config, say), seconds)
 
 
 def _memory(turn: EnvTurn, config: EnvBenchConfig, say: Say) -> float | None:
     if not config.memory or (turn.route == "subproc" and turn.n_envs > MOST_WORKERS):
         return None
-    say(f"{turn.n_envs} x {NAMES[turn.route]}: memory")
+    say(f"{turn.n_envs} x {turn.name}: memory")
     return peak_memory(turn)

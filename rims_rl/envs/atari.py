@@ -13,6 +13,7 @@ from rims_rl.envs.distractors.distractor import AnyDistractor, Distractors, as_d
 from rims_rl.envs.emulator import load_emulator
 from rims_rl.envs.gym_route import AtariGymEnv, check_variant
 from rims_rl.envs.protocols import ROUTES, AtariSettings, check_count
+from rims_rl.envs.variants import VariantAtariEnv, check_switches, parse_variant
 from rims_rl.envs.vec_envs import AtariDummyVecEnv, AtariSubprocVecEnv
 from rims_rl.envs.vector_route import AtariVecEnv
 from rims_rl.errors import ConfigError, UnknownNameError
@@ -35,6 +36,7 @@ def make_atari_env(
     noop_max: int = 30,
     distractor: AnyDistractor = None,
     distractor_split: str | None = None,
+    variant: str | None = None,
     subprocess: bool = False,
 ) -> VecEnv:
     """Return `n_envs` copies of an Atari game as one SB3 `VecEnv` of observations (frame_stack, 84, 84) uint8.
@@ -57,6 +59,8 @@ def make_atari_env(
         distractor: what disturbs the agent's sight, for example "balls:0.5+noise:0.2", or a `Distractor`; see
             `rims_rl.envs.distractors`. Copy i draws it from seed + i and its number of finished games.
         distractor_split: "train" or "held-out" instead of what `distractor` says.
+        variant: modes, difficulties and changes of the game's RAM, on route "gym" only, such as "mode:1+lazy_enemy";
+            see `rims_rl.envs.variants`.
         subprocess: on route "gym", run each copy in a process of its own.
 
     Raises:
@@ -68,12 +72,12 @@ def make_atari_env(
     )
     _check_rest(route, n_envs, seed)
     distractors = as_distractors(distractor, distractor_split)
-    variant = {"mode": mode, "difficulty": difficulty}
+    changes = {"mode": mode, "difficulty": difficulty, "variant": variant}
     if route == "vector":
-        _refuse_on_vector(variant, subprocess)
+        _refuse_on_vector(changes, subprocess)
         env: VecEnv = AtariVecEnv(settings, n_envs, distractors)
     else:
-        env = _make_gym_route(settings, n_envs, variant, distractors, subprocess)
+        env = _make_gym_route(settings, n_envs, changes, distractors, subprocess)
     if seed is not None:
         env.seed(seed)
     return env
@@ -88,32 +92,32 @@ def _check_rest(route: str, n_envs: int, seed: int | None) -> None:
         check_count("seed", seed, 0)
 
 
-def _refuse_on_vector(variant: dict[str, int | None], subprocess: bool) -> None:
+def _refuse_on_vector(changes: dict[str, Any], subprocess: bool) -> None:
     """Raise ConfigError for what only the gym route can do."""
-    asked = [name for name, value in variant.items() if value is not None] + ["subprocess"] * subprocess
+    asked = [name for name, value in changes.items() if value is not None] + ["subprocess"] * subprocess
     if asked:
         raise ConfigError(f"{' and '.join(asked)}: not available on route 'vector', use route='gym'")
 
 
 def _make_gym_route(
-    settings: AtariSettings,
-    n_envs: int,
-    variant: dict[str, int | None],
-    distractors: Distractors,
-    subprocess: bool,
+    settings: AtariSettings, n_envs: int, changes: dict[str, Any], distractors: Distractors, subprocess: bool
 ) -> AtariDummyVecEnv | AtariSubprocVecEnv:
-    """Build the copies of the gym route; the variant is checked here, since a worker process could only die of it."""
-    if any(value is not None for value in variant.values()):
-        check_variant(load_emulator(settings.game), settings.game, variant["mode"], variant["difficulty"])
-    make: Callable[[], AtariGymEnv] = partial(
-        AtariGymEnv,
-        **_plain(settings),
-        mode=variant["mode"],
-        difficulty=variant["difficulty"],
-        distractor=as_plain(distractors),
-    )
+    """Build the copies of the gym route; changes are checked here, since a worker process could only die of them."""
+    kind, keywords = _changed_game(settings.game, changes)
+    make: Callable[[], AtariGymEnv] = partial(kind, **_plain(settings), **keywords, distractor=as_plain(distractors))
     makers: list[Callable[[], gym.Env[Any, Any]]] = [make] * n_envs
     return AtariSubprocVecEnv(makers) if subprocess else AtariDummyVecEnv(makers)
+
+
+def _changed_game(game: str, changes: dict[str, Any]) -> tuple[type[AtariGymEnv], dict[str, Any]]:
+    """Return the class and its keywords for a game with these changes; raises ConfigError for what it does not have."""
+    switches = {name: changes[name] for name in ("mode", "difficulty")}
+    if any(value is not None for value in switches.values()):
+        check_variant(load_emulator(game), game, **switches)
+    if changes["variant"] is None:
+        return AtariGymEnv, switches
+    check_switches(parse_variant(game, changes["variant"]), **switches)
+    return VariantAtariEnv, changes
 
 
 def _plain(settings: AtariSettings) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rims_rl.envs.atari import make_atari_env
+from rims_rl.envs.distractors import VecDistractor
+from rims_rl.envs.distractors.distractor import AnyDistractor, Distractors, as_distractors
 from rims_rl.envs.games import game_names, is_atari
 from rims_rl.envs.monitor import monitored
 from rims_rl.envs.protocols import check_count
@@ -31,6 +33,8 @@ def make_env(
     route: str = "vector",
     frame_stack: int = 4,
     training: bool = True,
+    distractor: AnyDistractor = None,
+    distractor_split: str | None = None,
     **env_kwargs: Any,
 ) -> VecEnv:
     """Return `n_envs` copies of an environment as one SB3 `VecEnv`.
@@ -38,7 +42,8 @@ def make_env(
     An Atari game goes to `make_atari_env`. Any other name is a Gymnasium id: copies wrapped in SB3's Monitor, in a
     `DummyVecEnv`. There `protocol`, `route`, `frame_stack` and `training` mean nothing, `env_kwargs` go to the
     environment, and infos hold the environment's own keys, "TimeLimit.truncated" in every step and, where done,
-    "terminal_observation" and Monitor's "episode" {"r", "l", "t"}; there is no "lives" and no "life_lost".
+    "terminal_observation" and Monitor's "episode" {"r", "l", "t"}; there is no "lives" and no "life_lost". Distractors
+    (`rims_rl.envs.distractors`) need RGB observations there; on Atari they alter the raw frames.
 
     Raises:
         UnknownNameError: for a name that is neither, with the nearest names.
@@ -46,18 +51,33 @@ def make_env(
     """
     if is_atari(name):
         _check_kwargs(name, env_kwargs, _parameters(make_atari_env, keyword_only=True))
-        return make_atari_env(name, n_envs, seed, protocol, route, frame_stack, training=training, **env_kwargs)
+        shown: dict[str, Any] = {"distractor": distractor, "distractor_split": distractor_split}
+        return make_atari_env(
+            name, n_envs, seed, protocol, route, frame_stack, training=training, **shown, **env_kwargs
+        )
     check_count("n_envs", n_envs, 1)
     if seed is not None:
         check_count("seed", seed, 0)
     spec = _find_spec(name)
     _check_kwargs(name, env_kwargs, _accepted_by(spec))
-    env = DummyVecEnv([lambda: _make_one(spec, env_kwargs)] * n_envs)
+    distractors = as_distractors(distractor, distractor_split)
+    env: VecEnv = DummyVecEnv([lambda: _make_one(spec, env_kwargs)] * n_envs)
+    if distractors:
+        env = _distracted(name, env, distractors)
     if seed is not None:
         env.seed(seed)
         for index, space in enumerate(env.get_attr("action_space")):
             space.seed(seed + index)
     return env
+
+
+def _distracted(name: str, env: VecEnv, distractors: Distractors) -> VecEnv:
+    """Return an environment behind distractors, or close it and raise ConfigError where none can be."""
+    try:
+        return VecDistractor(env, distractors)
+    except ConfigError as error:
+        env.close()
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def _find_spec(name: str) -> EnvSpec:

@@ -38,9 +38,8 @@ class VariantAtariEnv(AtariGymEnv):
         self._changes = [(item.change, level) for item, level in self.variant.variations if item.change]
         self._paints = [item.paint for item, _ in self.variant.variations if item.paint]
         self._own_hook: FrameHook | None = None
-        mode = _either("mode", mode, self.variant)
-        difficulty = _either("difficulty", difficulty, self.variant)
-        super().__init__(game, mode=mode, difficulty=difficulty, **settings)
+        settings |= check_switches(self.variant, mode, difficulty)
+        super().__init__(game, **settings)
         self._console = Console(self._ale)
 
     @property
@@ -104,9 +103,12 @@ class VariantAtariEnv(AtariGymEnv):
         return frame
 
 
-def _either(name: str, given: int | None, variant: Variant) -> int | None:
-    """Return a switch's position from whichever place has it, or raise ConfigError when both have."""
-    own: int | None = getattr(variant, name)
-    if given is not None and own is not None:
-        raise ConfigError(f"{name} is given twice: {given} as a setting and {own} in the variant {variant.text!r}")
-    return own if given is None else given
+def check_switches(variant: Variant, mode: int | None, difficulty: int | None) -> dict[str, int | None]:
+    """Return mode and difficulty from whichever place has them, or raise ConfigError when both have one."""
+    given = {"mode": mode, "difficulty": difficulty}
+    for name, value in given.items():
+        own: int | None = getattr(variant, name)
+        if value is not None and own is not None:
+            raise ConfigError(f"{name} is given twice: {value} as a setting and {own} in the variant {variant.text!r}")
+        given[name] = own if value is None else value
+    return given
