@@ -1,4 +1,4 @@
-"""The command line: `rims-rl train | evaluate | record | configs | cores | plot | bench | experiment`.
+"""The command line: `rims-rl train | evaluate | robustness | record | configs | cores | plot | bench | experiment`.
 
 Bad input is one line on stderr and exit code 2, before anything is made. What a command needs is imported when it runs,
 so that `--help` and `configs` answer at once.
@@ -40,6 +40,7 @@ Recurrent Independent Mechanisms as the memory of reinforcement-learning agents.
 commands:
   train      train an agent             rims-rl train --config quick
   evaluate   play games, report scores  rims-rl evaluate RUN --episodes 30
+  robustness withstand distractors?     rims-rl robustness RUN RUN
   record     film an episode            rims-rl record RUN
   configs    list the presets           rims-rl configs
   cores      list the memories          rims-rl cores
@@ -140,6 +141,13 @@ def _evaluate(arguments: list[str]) -> int:
     return 0
 
 
+def _robustness(arguments: list[str]) -> int:
+    config = parse_robustness(arguments)
+    from rims_rl.experiments.robustness.runner import run_robustness
+
+    return run_robustness(config)
+
+
 def _record(arguments: list[str]) -> int:
     config = parse(RecordConfig, arguments, "record")
     from rims_rl.recording import record_run
@@ -206,8 +214,8 @@ def _experiment(arguments: list[str]) -> int:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train, "evaluate": _evaluate, "record": _record, "configs": _configs, "cores": _cores,
-    "plot": _plot, "bench": _bench, "experiment": _experiment,
+    "train": _train, "evaluate": _evaluate, "robustness": _robustness, "record": _record, "configs": _configs,
+    "cores": _cores, "plot": _plot, "bench": _bench, "experiment": _experiment,
 }  # fmt: skip
 
 
@@ -286,16 +294,37 @@ def parse_experiment(name: str, kind: type[Any], arguments: list[str]) -> Any:
     if "-h" in arguments or "--help" in arguments:
         return parse(kind, arguments, f"experiment {name}")
     if "resume" in given:
-        changeable = free_to_change(kind)
-        fixed = ", ".join(_option(field) for field in sorted(set(given) - changeable))
-        if fixed:
-            own = {entry.name for entry in fields(kind)}
-            free = ", ".join(_option(field) for field in sorted((changeable & own) - {"resume"}))
-            raise ConfigError(f"a resumed experiment keeps its own {fixed}; only these may be given: {free}")
+        _check_resumed("experiment", kind, given, free_to_change(kind))
         return parse(kind, arguments, f"experiment {name}", load_settings(Path(given["resume"]), name, kind))
     base = preset_settings(name, given["config"], kind) if given.get("config") else kind()
     config = parse(kind, arguments, f"experiment {name}", base)
     return replace(config, rim={**base.rim, **config.rim}) if "rim" in given else config
+
+
+def parse_robustness(arguments: list[str]) -> Any:
+    """Return a report's settings: the defaults or the resumed report's, overridden by `arguments`.
+
+    Raises:
+        UnknownNameError: for an unknown option.
+        ConfigError: for a value that can't be read, or an option that a resumed report may not change.
+    """
+    from rims_rl.experiments.robustness.config import FREE_TO_CHANGE, RobustnessConfig
+    from rims_rl.experiments.robustness.folder import load_settings
+
+    given = given_options(arguments, RobustnessConfig)
+    if "resume" not in given or "-h" in arguments or "--help" in arguments:
+        return parse(RobustnessConfig, arguments, "robustness")
+    _check_resumed("report", RobustnessConfig, given, FREE_TO_CHANGE)
+    return parse(RobustnessConfig, arguments, "robustness", load_settings(Path(given["resume"])))
+
+
+def _check_resumed(what: str, kind: type[Any], given: Iterable[str], changeable: frozenset[str]) -> None:
+    """Raise ConfigError when options are given that whatever is resumed keeps."""
+    fixed = ", ".join(_option(field) for field in sorted(set(given) - changeable))
+    if fixed:
+        own = {entry.name for entry in fields(kind)}
+        free = ", ".join(_option(field) for field in sorted((changeable & own) - {"resume", "runs"}))
+        raise ConfigError(f"a resumed {what} keeps its own {fixed}; only these may be given: {free}")
 
 
 def parse(kind: type[Config], arguments: list[str], command: str, default: Config | None = None) -> Config:

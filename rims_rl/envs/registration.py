@@ -40,6 +40,15 @@ MAZES: dict[str, dict[str, dict[str, Any]]] = {
 """The growing mazes by class: training comes first, the larger ones are for tests."""
 
 
+def _changed_tasks() -> dict[str, tuple[str, ...]]:
+    families = [list(tasks) for tasks in (PICK_OBJECT, PICK_TOLD_OBJECT, *MAZES.values())]
+    return {first: tuple(others) for first, *others in families}
+
+
+CHANGED_TASKS = _changed_tasks()
+"""For each id that is for training, those that differ from it and are for tests."""
+
+
 def register_environments() -> None:
     """Register every id of ours that is not there yet; all settings are JSON-safe, so specs survive a round trip."""
     if CARTPOLE_NOVEL not in gym.registry:

@@ -1,0 +1,144 @@
+"""What the cells of a grid say: scores, and what of an agent's advantage over random play is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from rims_rl.experiments.robustness.cells import read_cell
+from rims_rl.experiments.robustness.conditions import CLEAN, Condition
+from rims_rl.experiments.robustness.grid import Grid
+from rims_rl.experiments.robustness.play import Cell
+from rims_rl.experiments.robustness.statistics import Estimate, Pairs, estimate, paired, retained
+from rims_rl.experiments.robustness.subjects import Subject
+from rims_rl.scores import human_normalised
+
+FAMILIES = ("train", "held-out", "variant", "task")
+"""Families of conditions in the order of the tables."""
+K = TypeVar("K")
+Number = Callable[[Subject, Condition], float | None]
+
+
+class Findings(NamedTuple):
+    """All results that are there."""
+
+    scores: dict[tuple[Subject, Condition], np.ndarray]
+    """Raw scores of the games (episodes,)."""
+    random: dict[tuple[str, Condition], np.ndarray]
+    """Raw scores of random play, by world."""
+    mechanism: dict[tuple[Subject, Condition], dict[str, Any]]
+    """What `watch_onset` found."""
+
+    # Who and what
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """The agents with a result."""
+        return list(dict.fromkeys(subject for subject, _ in self.scores))
+
+    @property
+    def labels(self) -> list[str]:
+        """What agents are compared as."""
+        return list(dict.fromkeys(subject.label for subject in self.subjects))
+
+    @property
+    def worlds(self) -> list[str]:
+        """What is played."""
+        return list(dict.fromkeys(subject.world for subject in self.subjects))
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """The conditions with a result."""
+        return list(dict.fromkeys(condition for _, condition in self.scores))
+
+    @property
+    def families(self) -> list[str]:
+        """The families of changed conditions."""
+        there = {condition.family for condition in self.conditions}
+        return [family for family in FAMILIES if family in there]
+
+    def group(self, label: str, world: str | None = None) -> list[Subject]:
+        """Return the agents of a label, all or those in one world."""
+        return [one for one in self.subjects if one.label == label and world in (None, one.world)]
+
+    # Numbers of one agent in one condition
+
+    def mean(self, subject: Subject, condition: Condition) -> float | None:
+        """Return the mean score; None where nothing was measured."""
+        found = self.scores.get((subject, condition))
+        return None if found is None else float(found.mean())
+
+    def random_mean(self, world: str, condition: Condition = CLEAN) -> float | None:
+        """Return the mean score of random play under a condition's dynamics."""
+        found = self.random.get((world, condition.dynamics))
+        return None if found is None else float(found.mean())
+
+    def retained(self, subject: Subject, condition: Condition) -> float | None:
+        """Return what is left of the agent's advantage over random play, 1 for all of it; None where unknown."""
+        score, clean = self.mean(subject, condition), self.mean(subject, CLEAN)
+        random, changed = self.random_mean(subject.world), self.random_mean(subject.world, condition)
+        if score is None or clean is None or random is None or changed is None:
+            return None
+        return retained(score, clean, random, changed)
+
+    def human(self, subject: Subject, condition: Condition) -> float | None:
+        """Return the human-normalised score; None for other environments, variants and games without numbers."""
+        score = self.mean(subject, condition)
+        if score is None or condition.variant is not None or condition.env is not None:
+            return None
+        return human_normalised(subject.env, score)
+
+    # Numbers of several
+
+    def by_run(self, number: Number, label: str, conditions: Iterable[Condition]) -> dict[tuple[str, int], float]:
+        """Return for every world and seed of a label the mean of a number over the conditions that have it."""
+        conditions, found = list(conditions), dict[tuple[str, int], list[float]]()
+        for subject in self.group(label):
+            values = [number(subject, condition) for condition in conditions]
+            known = [value for value in values if value is not None]
+            if known:
+                found.setdefault((subject.world, subject.run.seed), []).append(math.fsum(known) / len(known))
+        return {key: math.fsum(values) / len(values) for key, values in found.items()}
+
+    def over_runs(
+        self, number: Number, label: str, conditions: Iterable[Condition], world: str | None = None
+    ) -> Estimate | None:
+        """Return the interquartile mean over a label's runs, with its interval; None where there is no number."""
+        games: dict[str, list[float]] = {}
+        for (played, _), value in self.by_run(number, label, conditions).items():
+            if world in (None, played):
+                games.setdefault(played, []).append(value)
+        return estimate(list(games.values())) if games else None
+
+    def compared(self, number: Number, first: str, second: str, conditions: Iterable[Condition]) -> Pairs | None:
+        """Compare two labels run by run; None when no environment and seed is there of both."""
+        conditions = list(conditions)
+        return paired(self.by_run(number, first, conditions), self.by_run(number, second, conditions))
+
+    def of_family(self, family: str) -> list[Condition]:
+        """Return the conditions of a family."""
+        return [condition for condition in self.conditions if condition.family == family]
+
+
+def read_findings(grid: Grid) -> Findings:
+    """Return what is measured so far; raises CheckpointError for a damaged file."""
+    return Findings(
+        {key: _scores(result) for key, result in _measured(grid.scores)},
+        {key: _scores(result) for key, result in _measured(grid.random)},
+        dict(_measured(grid.mechanism)),
+    )
+
+
+def _measured(cells: Mapping[K, Cell]) -> Iterator[tuple[K, dict[str, Any]]]:
+    """Yield the results that are there."""
+    for key, cell in cells.items():
+        result = read_cell(cell)
+        if result is not None:
+            yield key, result
+
+
+def _scores(result: dict[str, Any]) -> np.ndarray:
+    return np.array(result["scores"], np.float64)

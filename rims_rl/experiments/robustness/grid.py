@@ -1,0 +1,66 @@
+"""The grid: which agents are measured in which conditions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import NamedTuple
+
+from rims_rl.experiments.robustness.conditions import Condition, conditions_for
+from rims_rl.experiments.robustness.config import RobustnessConfig
+from rims_rl.experiments.robustness.folder import RobustnessFolder
+from rims_rl.experiments.robustness.play import Cell
+from rims_rl.experiments.robustness.subjects import RANDOM, Subject
+
+RANDOM_GAMES = 100
+"""Games of random play, at least: every retained fraction depends on their mean, and they are short."""
+
+
+class Grid(NamedTuple):
+    """Everything that a report measures; each entry stands for one file."""
+
+    scores: dict[tuple[Subject, Condition], Cell]
+    """Every agent in every condition of its environment."""
+    random: dict[tuple[str, Condition], Cell]
+    """Random play, by world, in every condition with dynamics of its own."""
+    mechanism: dict[tuple[Subject, Condition], Cell]
+    """Every agent at the onset of each kind of distractor, at the middle intensity."""
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, random play first, then run by run."""
+        return [*self.random.values(), *self.scores.values(), *self.mechanism.values()]
+
+
+def make_grid(config: RobustnessConfig, folder: RobustnessFolder, subjects: list[Subject]) -> Grid:
+    """Return the grid of a report; raises as `conditions_for` does."""
+    grid = Grid({}, {}, {})
+    for subject in subjects:
+        conditions = conditions_for(config, subject.env)
+        for condition in conditions:
+            file = folder.cell(subject.key, condition)
+            grid.scores[subject, condition] = Cell(subject.run, subject.path, condition, config, file)
+            _add_random(grid, subject, condition.dynamics, folder, config)
+        for condition in _onsets(config, conditions):
+            file = folder.cell(subject.key, condition, "mechanism")
+            grid.mechanism[subject, condition] = Cell(subject.run, subject.path, condition, config, file, True)
+    return grid
+
+
+def _add_random(
+    grid: Grid, subject: Subject, dynamics: Condition, folder: RobustnessFolder, config: RobustnessConfig
+) -> None:
+    """Add random play in a world, once for all agents in it."""
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", f"{RANDOM}-{subject.world}").strip("-")
+    often = replace(config, episodes=max(config.episodes, RANDOM_GAMES))
+    cell = Cell(subject.run, None, dynamics, often, folder.cell(name, dynamics))
+    grid.random.setdefault((subject.world, dynamics), cell)
+
+
+def _onsets(config: RobustnessConfig, conditions: list[Condition]) -> list[Condition]:
+    """Return the conditions at whose onset memories are watched: each kind, in the middle of the intensities."""
+    if not config.mechanism:
+        return []
+    intensities = sorted({condition.intensity for condition in conditions if condition.kind is not None})
+    middle = intensities[len(intensities) // 2] if intensities else None
+    return [condition for condition in conditions if condition.kind is not None and condition.intensity == middle]

@@ -1,0 +1,160 @@
+"""A robustness report from its settings to its files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+
+import torch
+from rich import get_console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rims_rl.errors import ConfigError, RimsError
+from rims_rl.experiments.robustness.cells import read_cell, run_cell
+from rims_rl.experiments.robustness.config import RobustnessConfig
+from rims_rl.experiments.robustness.folder import RobustnessFolder, folder_for, save_settings
+from rims_rl.experiments.robustness.grid import Grid, make_grid
+from rims_rl.experiments.robustness.play import Cell, world
+from rims_rl.experiments.robustness.report import write_report
+from rims_rl.experiments.robustness.subjects import read_subjects
+from rims_rl.experiments.workers import StopRequest
+from rims_rl.runs import check_writable, locked
+from rims_rl.signals import StopSignals
+
+
+def run_robustness(config: RobustnessConfig) -> int:
+    """Measure what is not measured yet, report on it, and return the process's exit code.
+
+    Returns:
+        0 when every cell has a result, 1 when some failed, 130 or 143 when a signal ended it.
+
+    Raises:
+        ConfigError: for settings, runs or a folder that can't be used; nothing was made then.
+    """
+    config.check()
+    folder, subjects = folder_for(config), read_subjects(config.runs)
+    grid = make_grid(config, folder, subjects)
+    _try_environments(grid)
+    if config.resume is None:
+        check_writable(folder)
+    try:
+        return _run_in_folder(config, folder, grid)
+    except OSError as error:
+        raise RimsError(f"{error.filename or 'the disk'}: {error.strerror or error}") from None
+
+
+def _try_environments(grid: Grid) -> None:
+    """Make one copy of every environment with dynamics of its own, so that what can't be made is told at once."""
+    for cell in grid.random.values():
+        world(cell, copies=1).close()
+
+
+def _run_in_folder(config: RobustnessConfig, folder: RobustnessFolder, grid: Grid) -> int:
+    with ExitStack() as stack:
+        folder.create()
+        stack.enter_context(locked(folder))
+        waiting = [cell for cell in grid.cells if read_cell(cell) is None]
+        about = save_settings(folder, config)
+        request = StopRequest()
+        with StopSignals(request, what="the games under way") as signals, _progress(len(waiting)) as advance:
+            failed = _measure(waiting, _workers(config, len(waiting)), advance, lambda: request.stop_requested)
+        write_report(config, folder, grid, about)
+    _say_what_lacks(folder, grid, failed)
+    return signals.exit_code or (1 if failed else 0)
+
+
+def _workers(config: RobustnessConfig, cells: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(config.workers or cores, cells))
+
+
+def _say_what_lacks(folder: RobustnessFolder, grid: Grid, failed: dict[str, int]) -> None:
+    console, lacking = get_console(), sum(not cell.file.exists() for cell in grid.cells)
+    for reason, count in failed.items():
+        console.print(f"{count} failed: {reason}", highlight=False, soft_wrap=True, markup=False)
+    if lacking:
+        console.print(f"{lacking} of {len(grid.cells)} cells have no result; go on with --resume {folder.path}",
+                      highlight=False, soft_wrap=True, markup=False)  # fmt: skip
+    console.print(f"results in {folder.path}", highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Yield what to call with the name of every cell that is done."""
+    console = get_console()
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("games", total=total)
+
+        def advance(name: str) -> None:
+            progress.update(task, advance=1, description=name[:60])
+            if not console.is_terminal:
+                console.print(f"{name} ({progress.tasks[0].completed:.0f} of {total})", highlight=False, markup=False)
+
+        yield advance
+
+
+def _measure(
+    cells: Sequence[Cell], workers: int, advance: Callable[[str], None], stopped: Callable[[], bool]
+) -> dict[str, int]:
+    """Measure cells, some side by side; return for each reason how many failed of it. Others go on after a failure."""
+    failed: dict[str, int] = {}
+    results = _here(cells, stopped) if workers == 1 else _side_by_side(cells, workers, stopped)
+    for cell, error in results:
+        if error is not None:
+            reason = _one_line(error)
+            failed[reason] = failed.get(reason, 0) + 1
+        advance(name_of(cell))
+    return failed
+
+
+def _here(cells: Sequence[Cell], stopped: Callable[[], bool]) -> Iterator[tuple[Cell, BaseException | None]]:
+    for cell in cells:
+        if stopped():
+            return
+        try:
+            run_cell(cell)
+            yield cell, None
+        except (RimsError, OSError) as error:
+            yield cell, error
+
+
+def _side_by_side(
+    cells: Sequence[Cell], workers: int, stopped: Callable[[], bool]
+) -> Iterator[tuple[Cell, BaseException | None]]:
+    """Run cells in processes; when asked to stop, those under way are finished and no other is begun."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
+        futures: dict[Future[None], Cell] = {pool.submit(run_cell, cell): cell for cell in cells}
+        for future in as_completed(futures):
+            if stopped():
+                pool.shutdown(wait=False, cancel_futures=True)
+            if not future.cancelled():
+                yield futures[future], future.exception()
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and the processor's other cores to the other workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "a process died, perhaps for lack of memory; fewer --workers or --n-envs take less"
+    return (
+        f"{'' if isinstance(error, ConfigError) else type(error).__name__ + ': '}{' '.join(str(error).split())[:300]}"
+    )
+
+
+def name_of(cell: Cell) -> str:
+    """Return what a cell is called on a terminal."""
+    who = "random play" if cell.path is None else cell.path.name
+    split = f" {cell.condition.split}" if cell.condition.split else ""
+    return f"{who}: {cell.condition.name}{split}{', memory' if cell.watches_mechanism else ''}"
