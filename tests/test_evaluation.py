@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,18 +13,26 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
-from rims_rl.config import TrainConfig
+from rims_rl import evaluation
+from rims_rl.cli import main
+from rims_rl.config import EvaluateConfig, TrainConfig
+from rims_rl.envs import make_env
+from rims_rl.envs.distractors import KINDS
 from rims_rl.errors import ConfigError
 from rims_rl.evaluation import (
     Episode,
     Evaluation,
+    View,
     check_actions,
+    evaluate_run,
     evaluation_env,
     play_episodes,
     print_result,
     shares,
     write_result,
 )
+from rims_rl.runs import RunFolder, load_config, save_config
+from tests.pong_run import DISTRACTOR, files_of
 
 
 class Clockwork(VecEnv):
@@ -168,6 +178,221 @@ class TestEnvironments:
         ):
             check_actions(policy, env)
         env.close()
+
+
+PONG = TrainConfig(env="pong", distractor="balls:1")
+
+
+def frames_of(env: Any, length: int = 5) -> np.ndarray:
+    """Return what is seen in the first steps of two copies, (length + 1, 2, stack, 84, 84)."""
+    actions = np.random.default_rng(3).integers(env.action_space.n, size=(length, env.num_envs))
+    frames = np.stack([env.reset(), *(env.step(chosen)[0] for chosen in actions)])
+    env.close()
+    return frames
+
+
+class TestView:
+    def test_without_anything_it_is_that_of_the_training(self) -> None:
+        assert (View().settings, View().text) == ({}, "")
+
+    @pytest.mark.parametrize("nothing", ["none", "None", None])
+    def test_none_takes_the_training_s_distractors_away_with_their_split(self, nothing: Any) -> None:
+        assert View(nothing).settings == {"distractor": None, "distractor_split": None}
+        assert View(nothing).text != ""
+
+    def test_other_distractors_do_not_inherit_the_training_s_split(self) -> None:
+        assert View("noise:0.2").settings == {"distractor": "noise:0.2", "distractor_split": None}
+
+    def test_a_split_alone_leaves_the_distractors(self) -> None:
+        assert View(split="held-out").settings == {"distractor_split": "held-out"}
+
+    def test_its_text_names_every_change_and_no_two_share_one(self) -> None:
+        assert View("balls:0.5", "held-out", "mode:1").text == "distractor-balls:0.5_held-out_mode:1"
+        views = [View(), View("none"), View("balls:0.5"), View("balls:0.6"), View(split="train"), View(variant="mode:1")]
+        assert len({RunFolder(Path("run")).evaluation_of(view.text) for view in views}) == len(views)
+
+
+class TestWhatIsSeen:
+    @pytest.mark.parametrize(
+        ("view", "distractor"),
+        [
+            (View(), "balls:1"),
+            (View("none"), None),
+            (View(split="held-out"), "balls:1:held-out"),
+            (View("noise:0.5"), "noise:0.5"),
+            (View("noise:0.5", "held-out"), "noise:0.5:held-out"),
+        ],
+    )
+    @pytest.mark.parametrize("route", ["vector", "gym"])
+    def test_are_the_training_s_distractors_unless_others_are_asked_for(
+        self, route: Any, view: View, distractor: str | None
+    ) -> None:
+        seen = frames_of(evaluation_env(replace(PONG, route=route), 2, 7, view=view))
+        expected = frames_of(make_env("pong", 2, 7, route=route, training=False, distractor=distractor))
+        np.testing.assert_array_equal(seen, expected)
+
+    def test_the_five_views_differ(self) -> None:
+        views = [View(), View("none"), View(split="held-out"), View("noise:0.5"), View("noise:0.5", "held-out")]
+        assert len({frames_of(evaluation_env(PONG, 2, 7, view=view)).tobytes() for view in views}) == len(views)
+
+    def test_a_run_trained_with_held_out_looks_is_shown_the_training_s_where_asked(self) -> None:
+        run = replace(PONG, distractor_split="held-out")
+        for view, distractor in ((View(), "balls:1:held-out"), (View(split="train"), "balls:1")):
+            seen = frames_of(evaluation_env(run, 2, 7, view=view))
+            np.testing.assert_array_equal(seen, frames_of(evaluation_env(run, 2, 7, view=View(distractor))))
+
+    def test_the_rewards_of_every_view_are_the_same(self) -> None:
+        actions = np.random.default_rng(3).integers(9, size=(29, 2))
+        rewards = []
+        for view in (View(), View("none"), View(split="held-out")):
+            env = evaluation_env(replace(PONG, env="asterix"), 2, 7, view=view)
+            env.reset()
+            rewards.append(np.stack([env.step(chosen)[1] for chosen in actions]))
+            env.close()
+        np.testing.assert_array_equal(rewards[0], rewards[1])
+        np.testing.assert_array_equal(rewards[0], rewards[2])
+        assert rewards[0].max() > 1  # raw, and some there are
+
+    def test_distractors_of_env_kwargs_count_as_the_training_s(self) -> None:
+        run = TrainConfig(env="pong", env_kwargs={"distractor": "balls:1"})
+        for view in (View(), View("none")):
+            seen = frames_of(evaluation_env(run, 2, 7, view=view))
+            np.testing.assert_array_equal(seen, frames_of(evaluation_env(PONG, 2, 7, view=view)))
+
+    def test_a_variant_is_played_on_the_route_that_has_it_under_the_training_s_distractors(self) -> None:
+        env = evaluation_env(PONG, 2, 7, view=View(variant="mode:1+hidden_enemy"))
+        assert env.get_attr("route") == ["gym"] * 2
+        assert env.get_attr("variant")[0].text == "mode:1+hidden_enemy"
+        distracted = frames_of(env)
+        clean = frames_of(evaluation_env(PONG, 2, 7, view=View("none", variant="mode:1+hidden_enemy")))
+        assert (distracted != clean).any(axis=(0, 2, 3, 4)).all()
+
+    def test_a_variant_on_the_vector_route_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="variant: not available on route 'vector', use route='gym'"):
+            evaluation_env(PONG, 1, 7, route="vector", view=View(variant="lazy_enemy"))
+
+    def test_a_split_without_distractors_is_refused(self) -> None:
+        for run, view in ((PONG, View("none", "held-out")), (TrainConfig(env="pong"), View(split="held-out"))):
+            with pytest.raises(ConfigError, match="distractor_split held-out needs a distractor"):
+                evaluation_env(run, 1, 7, view=view)
+
+
+class Played:
+    """Stands in for the games: keeps the first frames that would have been played, and says that all scored 3."""
+
+    def __init__(self) -> None:
+        self.frames: list[np.ndarray] = []
+
+    def __call__(self, policy: Any, env: VecEnv, episodes: int, **_: Any) -> Evaluation:
+        first: Any = env.reset()
+        self.frames.append(first)
+        return Evaluation([Episode(3.0, 11, False)] * episodes, 1.0)
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Played:
+    stand_in = Played()
+    monkeypatch.setattr(evaluation, "play_episodes", stand_in)
+    return stand_in
+
+
+def with_settings(folder: Path, **settings: Any) -> Path:
+    """Change what a run's folder says of its training."""
+    run = RunFolder(folder)
+    save_config(run, replace(load_config(run), **settings), ["rims-rl"])
+    return folder
+
+
+class TestADistractedRun:
+    @pytest.mark.parametrize(
+        ("options", "file", "recorded", "distractor"),
+        [
+            ([], "evaluation.json", {"distractor": DISTRACTOR}, DISTRACTOR),
+            (["--distractor", "none"], "evaluation_distractor-none.json", {}, None),
+            (
+                ["--distractor-split", "held-out"],
+                "evaluation_held-out.json",
+                {"distractor": DISTRACTOR, "distractor_split": "held-out"},
+                f"{DISTRACTOR}:held-out",
+            ),
+            (
+                ["--distractor", "noise:0.2+digits", "--distractor-split", "held-out"],
+                "evaluation_distractor-noise-0.2-digits_held-out.json",
+                {"distractor": "noise:0.2+digits", "distractor_split": "held-out"},
+                "noise:0.2:held-out+digits:held-out",
+            ),
+        ],
+    )
+    def test_each_view_is_played_recorded_and_kept_in_its_own_file(
+        self,
+        distracted_run: Path,
+        played: Played,
+        options: list[str],
+        file: str,
+        recorded: dict[str, str],
+        distractor: str | None,
+    ) -> None:
+        before = set(files_of(distracted_run))
+        assert main(["evaluate", str(distracted_run), "--episodes", "2", "--seed", "7", *options]) == 0
+        expected = make_env("pong", 2, 7, training=False, distractor=distractor).reset()
+        np.testing.assert_array_equal(played.frames[0], expected)
+        assert set(files_of(distracted_run)) - before == {file}
+        result = json.loads((distracted_run / file).read_text())
+        shown = ("distractor", "distractor_split", "variant")
+        assert {name: result[name] for name in shown if name in result} == recorded
+        assert result["human_normalised"] == pytest.approx((3.0 + 20.7) / (14.6 + 20.7))
+
+    def test_another_view_does_not_touch_the_evaluation_of_the_training_s(
+        self, distracted_run: Path, played: Played
+    ) -> None:
+        main(["evaluate", str(distracted_run), "--episodes", "1"])
+        before = (distracted_run / "evaluation.json").read_bytes()
+        main(["evaluate", str(distracted_run), "--episodes", "5", "--distractor", "none"])
+        main(["evaluate", str(distracted_run), "--episodes", "5", "--variant", "lazy_enemy"])
+        assert (distracted_run / "evaluation.json").read_bytes() == before
+
+    def test_a_file_of_one_s_own_is_written_instead(
+        self, distracted_run: Path, played: Played, tmp_path: Path
+    ) -> None:
+        mine = tmp_path / "mine.json"
+        main(["evaluate", str(distracted_run), "--episodes", "1", "--distractor", "none", "--json", str(mine)])
+        assert "distractor" not in json.loads(mine.read_text())
+        assert not list(distracted_run.glob("evaluation*"))
+
+    def test_a_variant_s_score_is_compared_with_no_human_s(self, distracted_run: Path, played: Played) -> None:
+        result = evaluate_run(EvaluateConfig(distracted_run, episodes=1, variant="mode:1+lazy_enemy"))
+        assert (result["variant"], result["route"], result["distractor"]) == ("mode:1+lazy_enemy", "gym", DISTRACTOR)
+        assert "human_normalised" not in result
+        written = json.loads((distracted_run / "evaluation_mode-1-lazy_enemy.json").read_text())
+        assert written["variant"] == "mode:1+lazy_enemy"
+
+    def test_the_table_names_what_disturbed_the_sight(
+        self, distracted_run: Path, played: Played, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        main(["evaluate", str(distracted_run), "--episodes", "1", "--distractor-split", "held-out"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"distractor │ {DISTRACTOR}" in shown
+        assert "distractor split │ held-out" in shown
+
+    @pytest.mark.xfail(raises=KeyError, reason="settings._converted_to_one_of knows no Literal among its kinds")
+    def test_one_trained_with_held_out_looks_is_read_back_with_them(self, distracted_run: Path, played: Played) -> None:
+        evaluate_run(EvaluateConfig(with_settings(distracted_run, distractor_split="held-out"), episodes=2, seed=7))
+        expected = make_env("pong", 2, 7, training=False, distractor=f"{DISTRACTOR}:held-out").reset()
+        np.testing.assert_array_equal(played.frames[0], expected)
+
+    @pytest.mark.xfail(raises=AssertionError, reason="evaluation._relative looks at the evaluation's variant alone")
+    @pytest.mark.parametrize("changed", [{"variant": "lazy_enemy"}, {"mode": 1}])
+    def test_one_trained_on_a_changed_game_is_compared_with_no_human_either(
+        self, distracted_run: Path, played: Played, changed: dict[str, Any]
+    ) -> None:
+        folder = with_settings(distracted_run, route="gym", env_kwargs=changed)
+        assert "human_normalised" not in evaluate_run(EvaluateConfig(folder, episodes=1))
+
+    @pytest.mark.xfail(raises=ConfigError, reason="a view's file name may be longer than file systems take")
+    def test_many_distractors_have_a_file_too(self, distracted_run: Path, played: Played) -> None:
+        everything = "+".join(f"{kind}:0.5:held-out" for kind in KINDS)
+        evaluate_run(EvaluateConfig(distracted_run, episodes=1, distractor=everything))
+        assert len(list(distracted_run.glob("evaluation_*.json"))) == 1
 
 
 class TestResult:

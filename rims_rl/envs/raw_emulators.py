@@ -1,8 +1,9 @@
-"""The vector route with distractors: raw RGB frames out of ale-py's C++ threads, preprocessed here.
+"""The vector route with distractors: raw frames out of ale-py's C++ threads, preprocessed here.
 
 One C++ environment per copy, each with a thread of its own, emulates single frames. So a copy whose game ends within a
 step waits there while the others go on, and frames, random starts and sticky actions are those of the plain vector
-route. A copy's next frame is emulated while its last one is altered here.
+route. A copy's next frame is emulated while its last one is altered here. Frames are RGB where a distractor needs colours, and
+grey, a third of the bytes, where it doesn't.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rims_rl.envs.distractors.distraction import Distraction
+from rims_rl.envs.distractors.distraction import Distraction, suit_grey
 from rims_rl.envs.distractors.distractor import Distractors
 from rims_rl.envs.distractors.effect import Screen as Picture
 from rims_rl.envs.emulator import load_emulator
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
-from rims_rl.envs.screen import Screen, to_grey
+from rims_rl.envs.screen import OTHER_PALETTES, Screen, to_grey
 
 Frame = NDArray[np.uint8]
 _FULL_STRENGTH = np.ones(1, np.float32)
@@ -30,9 +31,10 @@ class RawEmulators:
 
     def __init__(self, settings: AtariSettings, n_envs: int, distractors: Distractors) -> None:
         height, width = load_emulator(settings.game).getScreenDims()
-        self._emulators = [_one_emulator(settings, height, width) for _ in range(n_envs)]
+        self._is_grey = suit_grey(distractors) and settings.game not in OTHER_PALETTES
+        self._emulators = [_one_emulator(settings, height, width, self._is_grey) for _ in range(n_envs)]
         self._screens = [Screen((height, width), settings.frame_stack) for _ in range(n_envs)]
-        picture = Picture(height, width, settings.game)
+        picture = Picture(height, width, settings.game, self._is_grey)
         self._distractions = [Distraction(distractors, picture) for _ in range(n_envs)]
         self._unseeded = np.random.default_rng()
         self._actions: list[NDArray[np.int64]] = []
@@ -86,14 +88,12 @@ class RawEmulators:
         self._emulators[index].ale.send(self._actions[index], _FULL_STRENGTH)
 
     def _go_on(self, index: int, frame: int, shown: Frame) -> None:
-        """Start the step's next frame, then use this one (H, W, 3): the last two of a step are seen."""
+        """Start the step's next frame, then use this one: the last two of a step are seen."""
         if frame < FRAME_SKIP - 1:
             self._act(index)
         screen = self._screens[index]
         if frame >= FRAME_SKIP - 2:
-            to_grey(
-                self._distractions[index].alter(shown), screen.newest if frame == FRAME_SKIP - 1 else screen.previous
-            )
+            self._alter(index, shown, screen.newest if frame == FRAME_SKIP - 1 else screen.previous)
         if frame == FRAME_SKIP - 1:
             screen.push()
             self._observations[index] = screen.stack
@@ -106,15 +106,23 @@ class RawEmulators:
         self._begin(index, shown)
 
     def _begin(self, index: int, shown: Frame) -> None:
-        """Show a new game's first frame (H, W, 3)."""
+        """Show a new game's first frame."""
         screen = self._screens[index]
         screen.clear()
-        to_grey(self._distractions[index].alter(shown), screen.newest)
+        self._alter(index, shown, screen.newest)
         screen.push()
         self._observations[index] = screen.stack
 
+    def _alter(self, index: int, shown: Frame, target: Frame) -> None:
+        """Write a copy's frame, (H, W) or (H, W, 3), altered and in grey into `target` (H, W)."""
+        altered = self._distractions[index].alter(shown)
+        if self._is_grey:
+            target[:] = altered
+        else:
+            to_grey(altered, target)
 
-def _one_emulator(settings: AtariSettings, height: int, width: int) -> AtariVectorEnv:
+
+def _one_emulator(settings: AtariSettings, height: int, width: int, is_grey: bool) -> AtariVectorEnv:
     """Build one copy that shows every frame as it is; all else as on the plain vector route."""
     return AtariVectorEnv(
         settings.game,
@@ -128,7 +136,7 @@ def _one_emulator(settings: AtariSettings, height: int, width: int) -> AtariVect
         max_num_frames_per_episode=settings.max_frames,
         img_height=height,
         img_width=width,
-        grayscale=False,
+        grayscale=is_grey,
         stack_num=1,
         frameskip=1,
         maxpool=False,

@@ -14,7 +14,11 @@ import numpy as np
 from ale_py import ALEInterface
 from numpy.typing import NDArray
 
+from rims_rl.envs.native_screen import native_push
 from rims_rl.envs.protocols import SCREEN_SIZE
+
+OTHER_PALETTES = frozenset({"adventure", "air_raid", "keystone_kapers", "laser_gates", "pacman", "space_war"})
+"""Games whose colours are not the console's usual ones, so that ALE's grey need not be the grey of its RGB."""
 
 FrameHook = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
@@ -22,10 +26,11 @@ FrameHook = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 class Screen:
     """The last two raw frames in grey and the stack of observations made from them."""
 
-    def __init__(self, shape: tuple[int, ...], frame_stack: int) -> None:
+    def __init__(self, shape: tuple[int, int], frame_stack: int) -> None:
         self.newest: NDArray[np.uint8] = np.zeros(shape, np.uint8)  # (H, W)
         self.previous: NDArray[np.uint8] = np.zeros(shape, np.uint8)  # (H, W)
         self.stack: NDArray[np.uint8] = np.zeros((frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)  # (S, 84, 84)
+        self._native_push = native_push(*shape)
 
     def clear(self) -> None:
         """Forget everything: a new game starts from a stack of zeros."""
@@ -35,6 +40,9 @@ class Screen:
     def push(self) -> None:
         """Put the maximum of the two frames, resized, at the end of the stack."""
         # In place, as in C++: a game that ends within a step shows this maximum once more instead of its last frames.
+        if self._native_push is not None:
+            self._native_push(self.newest, self.previous, self.stack)
+            return
         np.maximum(self.newest, self.previous, out=self.newest)
         self.stack[:-1] = self.stack[1:]
         cv2.resize(self.newest, (SCREEN_SIZE, SCREEN_SIZE), dst=self.stack[-1], interpolation=cv2.INTER_AREA)
@@ -61,4 +69,4 @@ def to_grey(frame: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
     """Write an RGB frame (H, W, 3) in grey into `target` (H, W)."""
     # On the console's own colours this gives its own grey levels, but for one of them, (168, 72, 158), seen in Laser
     # Gates, which gets one level more. Air Raid's greys don't belong to its colours, so there they differ more.
-    target[:] = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY, dst=target)

@@ -63,6 +63,9 @@ class TestBadInput:
             (["env", "--n-envs"], "--n-envs"),
             (["env", "--n-steps", "7"], "--n-steps must be at least --n-envs, got 7 and 64"),
             (["env", "--env", "joust"], "no single-player version"),
+            (["env", "--distractor", "ballz:0.5"], "unknown kind of distractor 'ballz'; did you mean 'balls'?"),
+            (["env", "--distractor", "balls:7"], "intensity must be from 0 to 1, got 7.0"),
+            (["env", "--distractor", "background:0.5:folder=nowhere"], "there is no folder nowhere"),
         ],
     )
     def test_it_is_one_line_and_nothing_is_measured(self, arguments, reason, capsys, monkeypatch):

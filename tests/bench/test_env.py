@@ -33,6 +33,15 @@ class TestTurn:
         env.close()
 
 
+    def test_distractors_are_in_its_name_and_before_the_eyes_of_both_our_routes(self):
+        for route in ("vector", "gym"):
+            plain, distracted = EnvTurn(route, "pong", 3, 5), EnvTurn(route, "pong", 3, 5, distractor="balls:1")
+            assert (plain.name, distracted.name) == (NAMES[route], f"{NAMES[route]} + balls:1")
+            assert np.array_equal(plain.actions(6), distracted.actions(6))
+            clean, seen = (_first_frames(turn) for turn in (plain, distracted))
+            assert (clean != seen).any(axis=(1, 2, 3)).all()
+
+
 @pytest.fixture(scope="module")
 def result():
     with pytest.MonkeyPatch.context() as patch:
@@ -69,6 +78,32 @@ class TestResult:
         assert room._memory(EnvTurn("dummy", "pong", 17, 1), EnvBenchConfig(memory=False), say) is None
 
 
+@pytest.fixture(scope="module")
+def distracted():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "sb3_env", lambda *_, **__: pytest.fail("SB3 has no distractors"))
+        patch.setattr(room, "peak_memory", lambda turn: 7.0 if turn.distractor else 5.0)
+        patch.setattr(room, "interleaved", partial(interleaved, grain=0.0))
+        config = EnvBenchConfig(repeats=1, n_envs=(1, 3), n_steps=10, distractor="noise:0.5")
+        return measure_environments(config, lambda _: None)
+
+
+class TestDistractors:
+    def test_our_routes_are_measured_with_and_without_at_every_number_of_copies(self, distracted):
+        names = [NAMES["vector"], f"{NAMES['vector']} + noise:0.5", NAMES["gym"], f"{NAMES['gym']} + noise:0.5"]
+        assert [(row.n_envs, row.name, row.mib) for row in distracted.rows] == [
+            (count, name, 7.0 if "+" in name else 5.0) for count in (1, 3) for name in names
+        ]
+
+    def test_ratios_are_to_our_routes_without(self, distracted):
+        peers = [NAMES["vector"], NAMES["gym"]]
+        assert distracted.peers == peers
+        speeds = {(row.n_envs, row.name): row.steps_per_second for row in distracted.rows}
+        for row in distracted.rows:
+            expected = {peer: pytest.approx(row.steps_per_second / speeds[row.n_envs, peer]) for peer in peers}
+            assert row.ratios == expected
+
+
 @pytest.mark.slow
 def test_worker_processes_are_measured_too() -> None:
     result = measure_environments(EnvBenchConfig(repeats=1, n_envs=(2,), n_steps=20), lambda _: None)
@@ -78,6 +113,13 @@ def test_worker_processes_are_measured_too() -> None:
     assert workers is not None
     assert one_process is not None
     assert workers > 20 * one_process  # two interpreters with all imports against two emulators
+
+
+def _first_frames(turn):
+    env = turn.build()
+    frames = env.reset()
+    env.close()
+    return frames
 
 
 def _noting(method, taken):

@@ -12,6 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecTransposeImage
 
 from rims_rl.envs import atari, make_atari_env
+from rims_rl.envs.variants import VariantAtariEnv
 from rims_rl.errors import ConfigError, UnknownNameError
 from tests.envs.single_game import SingleGame, losing_breakout_actions
 
@@ -171,6 +172,64 @@ class TestTheGymRoute:
             there.close()
 
 
+class TestVariants:
+    def test_the_game_is_the_variant_s_in_every_copy(self):
+        env = make_atari_env("pong", 2, 5, route="gym", variant="mode:1+lazy_enemy", training=False, noop_max=7)
+        singles = [
+            VariantAtariEnv("pong", variant="mode:1+lazy_enemy", training=False, noop_max=7) for _ in range(env.num_envs)
+        ]
+        first = env.reset()
+        for copy, single in enumerate(singles):
+            np.testing.assert_array_equal(first[copy], single.reset(seed=5 + copy)[0])
+        for action in np.random.default_rng(19).integers(6, size=(41, 2)):
+            observations, rewards, *_ = env.step(action)
+            for copy, single in enumerate(singles):
+                expected, reward, *_ = single.step(action[copy])
+                np.testing.assert_array_equal(observations[copy], expected)
+                assert rewards[copy] == reward
+
+    def test_what_a_variation_changes_is_seen(self):
+        plain, varied = (make_atari_env("pong", 1, 5, route="gym", variant=name) for name in (None, "hidden_enemy"))
+        frames, varied_frames = _frames(plain, 31), _frames(varied, 31)
+        assert (frames[-1] != varied_frames[-1]).any()
+
+    def test_a_mode_may_stand_beside_a_variation(self):
+        beside, inside = (
+            make_atari_env("pong", 1, 5, route="gym", **changes)
+            for changes in ({"mode": 1, "variant": "lazy_enemy"}, {"variant": "mode:1+lazy_enemy"})
+        )
+        assert beside.get_attr("variant") != inside.get_attr("variant")  # the mode is in one of them alone
+        np.testing.assert_array_equal(_frames(beside, 41), _frames(inside, 41))
+
+    def test_distractors_lie_over_the_variant_and_leave_its_game_alone(self):
+        plain, distracted = (
+            make_atari_env("freeway", 1, 5, route="gym", variant="strobo_mode", distractor=name)
+            for name in (None, "balls:1")
+        )
+        actions = np.random.default_rng(23).integers(3, size=(29, 1))
+        plain.reset(), distracted.reset()
+        altered = False
+        for action in actions:
+            (seen, *rest), (other_seen, *other_rest) = plain.step(action), distracted.step(action)
+            altered = altered or bool((seen != other_seen).any())
+            np.testing.assert_array_equal(rest[:2], other_rest[:2])
+        assert altered
+        states = [env.env_method("snapshot")[0]["emulator"] for env in (plain, distracted)]
+        np.testing.assert_array_equal(*states)
+
+    @pytest.mark.slow
+    def test_subprocesses_play_the_same_variant(self):
+        here, there = (
+            make_atari_env("pong", 2, 5, route="gym", variant="mode:1+lazy_enemy", distractor="balls", subprocess=apart)
+            for apart in (False, True)
+        )
+        try:
+            assert isinstance(there, SubprocVecEnv)
+            np.testing.assert_array_equal(_frames(here, 31), _frames(there, 31))
+        finally:
+            there.close()
+
+
 class TestBadArguments:
     @pytest.fixture(autouse=True)
     def _no_emulator_is_built(self, monkeypatch):
@@ -196,6 +255,29 @@ class TestBadArguments:
             ({"difficulty": 0, "mode": 0}, "mode and difficulty: not available on route 'vector', use route='gym'"),
             ({"subprocess": True}, "subprocess: not available on route 'vector', use route='gym'"),
             ({"route": "gym", "mode": 7}, "pong has no mode 7; available: 0, 1"),
+            ({"variant": "lazy_enemy"}, "variant: not available on route 'vector', use route='gym'"),
+            (
+                {"mode": 1, "variant": "lazy_enemy"},
+                "mode and variant: not available on route 'vector', use route='gym'",
+            ),
+            *[
+                ({"route": "gym", "subprocess": apart, **arguments}, message)
+                for apart in (False, True)
+                for arguments, message in (
+                    ({"variant": "lazy_enemi"}, "unknown variant of pong 'lazy_enemi'; did you mean 'lazy_enemy'?"),
+                    ({"variant": "mode:7"}, "pong has no mode 7; available: 0, 1"),
+                    ({"variant": "mode:one"}, "'mode:one' must have a whole number after its colon"),
+                    (
+                        {"variant": "mode:0+lazy_enemy", "mode": 1},
+                        "mode is given twice: 1 as a setting and 0 in the variant 'mode:0+lazy_enemy'",
+                    ),
+                    (
+                        {"variant": "difficulty:0", "difficulty": 0},
+                        "difficulty is given twice: 0 as a setting and 0 in the variant 'difficulty:0'",
+                    ),
+                    ({"variant": "lazy_enemy", "mode": 7}, "pong has no mode 7; available: 0, 1"),
+                )
+            ],
             (
                 {"distractor": "ballz:0.5"},
                 "unknown kind of distractor 'ballz'; did you mean 'balls'?",

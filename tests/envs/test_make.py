@@ -5,10 +5,48 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.monitor import Monitor
 
 from rims_rl.envs import make_env
 from rims_rl.errors import ConfigError, UnknownNameError
+
+
+class Dot(gym.Env):
+    """A dot on green, one pixel further with every step; an episode has 5 steps, the reward is the step."""
+
+    def __init__(self, size=41):
+        self.observation_space, self.action_space = Box(0, 255, (37, size, 3), np.uint8), Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._frame(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self._frame(), float(self.steps), self.steps == 5, False, {}
+
+    def _frame(self):
+        frame = np.full(self.observation_space.shape, (10, 90, 30), np.uint8)
+        frame[17:20, self.steps] = 255
+        return frame
+
+
+@pytest.fixture
+def dot():
+    """The name of `Dot` while a test runs."""
+    name = "rims_rl_test/Dot-v0"
+    gym.register(name, entry_point=Dot)
+    yield name
+    gym.registry.pop(name)
+
+
+def _rollout(env, length=7):
+    """Return observations (length + 1, n, H, W, 3), rewards and dones of some steps."""
+    first, steps = env.reset(), [env.step(np.zeros(env.num_envs, int)) for _ in range(length)]
+    env.close()
+    return np.stack([first, *(step[0] for step in steps)]), *(np.stack([step[i] for step in steps]) for i in (1, 2))
 
 
 class TestAtariNames:
@@ -78,6 +116,72 @@ class TestGymnasiumNames:
 
     def test_one_without_snapshots_says_so(self):
         assert not make_env("CartPole-v1", 2).has_attr("snapshot")
+
+
+class TestDistractors:
+    def test_on_other_pictures_alter_what_is_seen_in_every_copy_and_nothing_else(self, dot):
+        clean, *clean_rest = _rollout(make_env(dot, 3, 5))
+        frames, *rest = _rollout(make_env(dot, 3, 5, distractor="balls:1"))
+        assert frames.shape == clean.shape == (8, 3, 37, 41, 3)
+        assert (frames != clean).any(axis=(0, 2, 3, 4)).all()
+        np.testing.assert_array_equal(rest, clean_rest)
+        assert rest[0][:, 0].tolist() == [1, 2, 3, 4, 5, 1, 2]
+
+    def test_on_other_pictures_are_drawn_from_the_seed_and_differ_between_copies(self, dot):
+        one, again, other = (_rollout(make_env(dot, 2, seed, distractor="balls:1"))[0] for seed in (5, 5, 50))
+        np.testing.assert_array_equal(one, again)
+        assert (one != other).any()
+        assert (one[:, 0] != one[:, 1]).any()
+
+    def test_on_other_pictures_have_held_out_looks(self, dot):
+        asked, meant, train = (
+            _rollout(make_env(dot, 1, 5, **settings))[0]
+            for settings in (
+                {"distractor": "colour:1", "distractor_split": "held-out"},
+                {"distractor": "colour:1:held-out"},
+                {"distractor": "colour:1"},
+            )
+        )
+        np.testing.assert_array_equal(asked, meant)
+        assert (asked != train).any()
+
+    def test_leave_the_environment_s_own_settings_to_it(self, dot):
+        assert make_env(dot, 1, 5, distractor="noise:0.5", size=43).reset().shape == (1, 37, 43, 3)
+
+    def test_where_nothing_is_rgb_are_refused_in_one_line_and_all_is_closed(self, monkeypatch):
+        closed = []
+        monkeypatch.setattr(Monitor, "close", lambda self: closed.append(self))
+        with pytest.raises(ConfigError, match=r"^CartPole-v1: distractors need RGB observations .*") as caught:
+            make_env("CartPole-v1", 3, distractor="balls:0.5")
+        assert "\n" not in str(caught.value)
+        assert len({id(env) for env in closed}) == 3
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"distractor": "ballz:0.5"}, "unknown kind of distractor 'ballz'; did you mean 'balls'?"),
+            ({"distractor": "balls:7"}, "intensity must be from 0 to 1, got 7.0"),
+            (
+                {"distractor": "background:0.5:folder=nowhere"},
+                "there is no folder nowhere; folder must hold videos or images",
+            ),
+            (
+                {"distractor": "balls", "distractor_split": "test"},
+                "unknown distractor split 'test'; known names: held-out, train",
+            ),
+        ],
+    )
+    def test_that_cannot_be_are_one_line_before_anything_is_built(self, settings, message, dot, monkeypatch):
+        monkeypatch.setattr(Dot, "__init__", lambda *_, **__: pytest.fail("an environment was built"))
+        with pytest.raises(ConfigError) as caught:
+            make_env(dot, 1, **settings)
+        assert str(caught.value) == message
+
+    @pytest.mark.parametrize("name", ["rims_rl/Atari-balls-v0", "rims_rl/AtariVariant-v0"])
+    @pytest.mark.xfail(raises=ConfigError, reason="make_env keeps distractor from ids whose constructor takes it")
+    def test_go_to_an_environment_that_has_them_itself(self, name):
+        env = make_env(name, 1, 5, game="pong", distractor="noise:0.3")
+        np.testing.assert_array_equal(env.reset(), make_env("pong", 1, 5, route="gym", distractor="noise:0.3").reset())
 
 
 class TestOurNames:

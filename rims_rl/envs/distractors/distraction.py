@@ -8,7 +8,7 @@ import numpy as np
 
 from rims_rl.envs.distractors.distractor import SPLITS, Distractor, Distractors
 from rims_rl.envs.distractors.effect import Effect, Screen
-from rims_rl.envs.distractors.kinds import make_effect
+from rims_rl.envs.distractors.kinds import EFFECTS, make_effect
 from rims_rl.envs.distractors.looks import Frame
 from rims_rl.errors import ConfigError
 
@@ -56,7 +56,7 @@ class Distraction:
         return self.alter(frame.copy())
 
     def alter(self, frame: Frame) -> Frame:
-        """Alter the episode's next frame (H, W, 3) in place, and return it."""
+        """Alter the episode's next frame (H, W, 3), or (H, W) on a grey screen, in place, and return it."""
         self._apply(frame, self._frame)
         self._frame += 1
         return frame
@@ -99,6 +99,11 @@ class Distraction:
         """Let the distractors, one after the other, alter a frame in place."""
         for effect in self._effects:
             effect.apply(frame, time if effect.spec.dynamic else 0)
+
+
+def suit_grey(distractors: Distractors) -> bool:
+    """Tell whether grey frames altered by these are what RGB frames, altered and then turned grey, would be."""
+    return all(EFFECTS[spec.kind].suits_grey for spec in distractors if spec.intensity > 0)
 
 
 def describe(distractors: list[Distractor] | Distractors) -> str:

@@ -7,12 +7,13 @@ numbers, and the same seed and episode give the same pixels whoever else is step
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rims_rl.envs.distractors.distractor import Distractor
-from rims_rl.envs.distractors.looks import Frame
+from rims_rl.envs.distractors.looks import Frame, grey_of
 
 
 class Screen(NamedTuple):
@@ -24,6 +25,8 @@ class Screen(NamedTuple):
     """Columns (W)."""
     game: str | None = None
     """The Atari game's rom name; None for any other environment."""
+    is_grey: bool = False
+    """Whether frames are grey (H, W) instead of RGB (H, W, 3); only for effects that suit it."""
 
     @property
     def unit(self) -> float:
@@ -33,6 +36,9 @@ class Screen(NamedTuple):
 
 class Effect(ABC):
     """One distractor at work on the frames of one environment."""
+
+    suits_grey: ClassVar[bool] = False
+    """Whether it only covers or moves pixels, so that grey frames altered are altered frames turned grey."""
 
     def __init__(self, spec: Distractor, screen: Screen) -> None:
         self.spec = spec
@@ -49,7 +55,11 @@ class Effect(ABC):
 
     @abstractmethod
     def apply(self, frame: Frame, time: int) -> None:
-        """Alter the episode's frame number `time` (H, W, 3), in place."""
+        """Alter the episode's frame number `time` (H, W, 3), or (H, W) in grey, in place."""
+
+    def as_seen(self, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return RGB colours (..., 3) as frames show them: as they are, or in grey (...)."""
+        return grey_of(colours) if self.screen.is_grey else colours
 
 
 def bounced(position: float, span: float) -> float:

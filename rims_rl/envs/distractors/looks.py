@@ -32,7 +32,7 @@ class Stamp(NamedTuple):
     """A small picture with holes."""
 
     picture: Frame
-    """Its RGB pixels (H, W, 3)."""
+    """Its RGB pixels (H, W, 3), or grey ones (H, W)."""
     mask: Frame
     """255 where it covers, 0 where it has a hole (H, W)."""
 
@@ -44,15 +44,21 @@ def pick_colours(split: str, count: int, generator: np.random.Generator) -> NDAr
     return colours[np.concatenate(rounds)[:count]] if count else colours[:0]
 
 
+def grey_of(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return RGB colours (..., 3) in grey (...), as agents see them."""
+    row = np.ascontiguousarray(colours).reshape(1, -1, 3)
+    return np.asarray(cv2.cvtColor(row, cv2.COLOR_RGB2GRAY), np.uint8).reshape(colours.shape[:-1])
+
+
 def stamp_of(mask: NDArray[np.bool_], colour: NDArray[np.uint8]) -> Stamp:
-    """Return a stamp of one colour (3,) from where it covers (H, W)."""
-    picture = np.empty((*mask.shape, 3), np.uint8)
+    """Return a stamp of one colour (3,), or one grey (), from where it covers (H, W)."""
+    picture = np.empty((*mask.shape, *colour.shape), np.uint8)
     picture[:] = colour
     return Stamp(picture, mask.astype(np.uint8) * 255)
 
 
 def put(frame: Frame, stamp: Stamp, top: int, left: int) -> None:
-    """Stamp onto a frame (H, W, 3), in place; what lies beyond its edges is cut off."""
+    """Stamp onto a frame (H, W, 3) or (H, W), in place; what lies beyond its edges is cut off."""
     height, width = stamp.mask.shape
     up, before = max(-top, 0), max(-left, 0)
     down, after = min(height, frame.shape[0] - top), min(width, frame.shape[1] - left)

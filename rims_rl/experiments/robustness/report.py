@@ -188,8 +188,9 @@ def all_notes(config: RobustnessConfig, findings: Findings) -> list[str]:
     actions = "likeliest" if config.deterministic else "sampled"
     notes = [
         f"{config.episodes} games per agent and condition, seed {config.seed}, {actions} actions. Retained: (score - "
-        "random) / (clean - random), with random play measured over {max(config.episodes, RANDOM_GAMES)} games by the same rules; a world of other dynamics has "
-        f"random play of its own. Over runs: interquartile mean [95 % stratified bootstrap interval, {DRAWS:,} draws].",
+        f"random) / (clean - random); random play: {max(config.episodes, RANDOM_GAMES)} games by the same rules, and "
+        "games of its own where the dynamics are others. Over runs: interquartile mean [95 % stratified bootstrap "
+        f"interval, {DRAWS:,} draws].",
     ]
     fewest = min(len(findings.group(label, world)) for label in findings.labels for world in findings.worlds
                  if findings.group(label, world))  # fmt: skip

@@ -16,6 +16,8 @@ class Shake(Effect):
     Up and down it moves by even numbers of pixels in training, by odd ones held out, so no picture is in both.
     """
 
+    suits_grey = True
+
     def begin(self, generator: np.random.Generator) -> None:
         """Draw the motion along both axes."""
         periods = (60, 120) if self.is_train else (14, 40)
@@ -35,7 +37,7 @@ class Shake(Effect):
         )
         frame[rows, columns] = before[from_rows, from_columns]
         _repeat_edge(frame, down)
-        _repeat_edge(frame.transpose(1, 0, 2), right)
+        _repeat_edge(frame.swapaxes(0, 1), right)
 
 
 def _places(size: int, by: int) -> tuple[slice, slice]:

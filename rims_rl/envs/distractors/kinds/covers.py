@@ -26,20 +26,22 @@ _GLYPHS: dict[str, tuple[str, ...]] = {
 class Curtain(Effect):
     """Bars that sweep over the screen and hide what is behind: upright in training, lying held out."""
 
+    suits_grey = True
+
     def begin(self, generator: np.random.Generator) -> None:
         """Draw the bars' colours, places and speeds."""
         across = self.screen.width if self.is_train else self.screen.height
         count = 1 + round(2 * self.spec.intensity)
         self._thick = max(round(across * 0.36 * self.spec.intensity / count), 1)
         self._span = across - self._thick
-        self._colours = pick_colours(self.spec.split, count, generator)
+        self._colours = self.as_seen(pick_colours(self.spec.split, count, generator))
         speeds = (0.35, 0.8) if self.is_train else (0.9, 1.4)
         self._speeds = (generator.uniform(*speeds, count) * self.screen.unit).tolist()
         self._starts = (generator.random(count) * 2 * self._span).tolist()
 
     def apply(self, frame: Frame, time: int) -> None:
         """Draw the bars at their places."""
-        turned = frame.transpose(1, 0, 2) if self.is_train else frame
+        turned = frame.swapaxes(0, 1) if self.is_train else frame
         for colour, start, speed in zip(self._colours, self._starts, self._speeds, strict=True):
             edge = int(bounced(start + speed * time, self._span))
             turned[edge : edge + self._thick] = colour

@@ -50,11 +50,13 @@ class Flicker(Effect):
 class Drop(Effect):
     """Frames that are lost, up to every second one: black in training, television snow held out."""
 
+    suits_grey = True
+
     def begin(self, generator: np.random.Generator) -> None:
         """Draw which frames are lost: some in a row, so that the maximum over two frames does not bring them back."""
         self._row = 4 if self.is_train else 6
         self._lost = (generator.random(509) < 0.5 * self.spec.intensity).tolist()
-        self._snow = salt_patterns(self.spec.split, 1.0, self.screen.height, self.screen.width)[0]
+        self._snow = self.as_seen(salt_patterns(self.spec.split, 1.0, self.screen.height, self.screen.width)[0])
 
     def apply(self, frame: Frame, time: int) -> None:
         """Blank the frame if it is one of the lost."""

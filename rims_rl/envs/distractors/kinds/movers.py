@@ -32,6 +32,8 @@ _SPRITE_SIDES, _SPRITE_PIXELS = (5, 24), 24
 class Balls(Effect):
     """Balls that bounce off each other and off the edges: discs in training, rings held out."""
 
+    suits_grey = True
+
     def begin(self, generator: np.random.Generator) -> None:
         """Draw a world, a moment and a side to look from."""
         count, radius = 1 + round(7 * self.spec.intensity), self._radius()
@@ -39,7 +41,8 @@ class Balls(Effect):
         self._corners = worlds[generator.integers(len(worlds))]  # (T, N, 2)
         self._start = int(generator.integers(2 * _FRAMES))
         mask = _disc(radius * self.screen.unit, hollow=not self.is_train)
-        self._stamps = [stamp_of(mask, colour) for colour in pick_colours(self.spec.split, count, generator)]
+        colours = self.as_seen(pick_colours(self.spec.split, count, generator))
+        self._stamps = [stamp_of(mask, colour) for colour in colours]
         self._shift = mask.shape[0] // 2
 
     def apply(self, frame: Frame, time: int) -> None:
@@ -109,13 +112,15 @@ def _lobed(radius: float, lobes: int, turn: float) -> NDArray[np.bool_]:
 class Sprites(Effect):
     """Figures of other games that march from side to side; the splits cut them from different games."""
 
+    suits_grey = True
+
     def begin(self, generator: np.random.Generator) -> None:
         """Draw who marches, where and how fast."""
         count = 2 + round(8 * self.spec.intensity)
         known = other_sprites(self.spec.split, self.screen.game)
         size, large = max(round(self.screen.unit), 1), round(count * self.spec.intensity)
         self._stamps = [
-            _enlarged(known[i], size * (2 if place < large else 1))
+            _enlarged(self._as_seen_stamp(known[i]), size * (2 if place < large else 1))
             for place, i in enumerate(generator.choice(len(known), count))
         ]
         lanes = (generator.permutation(count) + generator.random(count)) / count * self.screen.height
@@ -131,6 +136,10 @@ class Sprites(Effect):
         lefts = ((self._starts + self._speeds * time) % span - 24).astype(int)
         for stamp, top, left in zip(self._stamps, self._lanes.tolist(), lefts.tolist(), strict=True):
             put(frame, stamp, top - stamp.mask.shape[0] // 2, left)
+
+    def _as_seen_stamp(self, stamp: Stamp) -> Stamp:
+        """Return a stamp as frames show it."""
+        return stamp._replace(picture=self.as_seen(stamp.picture))
 
 
 def _enlarged(stamp: Stamp, times: int) -> Stamp:

@@ -35,7 +35,7 @@ class _Grain(Effect):
         self._places = generator.integers(_MARGIN, size=(_PLACES, 2)).tolist()
 
     def parts(self, time: int) -> tuple[Frame, Frame]:
-        """Return the two patterns (H, W, 3) of a frame."""
+        """Return the two patterns (H, W, 3), or (H, W) in grey, of a frame."""
         y, x = self._places[time % _PLACES if self.spec.dynamic else 0]
         place = np.s_[y : y + self.screen.height, x : x + self.screen.width]
         return self._up[place], self._down[place]
@@ -58,9 +58,12 @@ class Noise(_Grain):
 class SaltAndPepper(_Grain):
     """Pixels that are black or white: single ones in training, two side by side held out."""
 
+    suits_grey = True
+
     def patterns(self) -> tuple[Frame, Frame]:
         """Return the least and the greatest value that every pixel may have."""
-        return salt_patterns(self.spec.split, self.spec.intensity, self.screen.height, self.screen.width)
+        salt, pepper = salt_patterns(self.spec.split, self.spec.intensity, self.screen.height, self.screen.width)
+        return self.as_seen(salt), self.as_seen(pepper)
 
     def apply(self, frame: Frame, time: int) -> None:
         """Set the pixels."""
