@@ -17,7 +17,7 @@ from rims_rl.experiments.robustness.conditions import CLEAN, Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig, plain_settings
 from rims_rl.experiments.robustness.findings import Findings, read_findings
 from rims_rl.experiments.robustness.folder import RobustnessFolder
-from rims_rl.experiments.robustness.grid import Grid
+from rims_rl.experiments.robustness.grid import RANDOM_GAMES, Grid
 from rims_rl.experiments.robustness.plots import draw_all
 from rims_rl.experiments.robustness.statistics import DRAWS, FEW, Estimate
 from rims_rl.experiments.robustness.tracking import track_report
