@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rims_rl.experiments import competition as game
+from rims_rl.experiments.inverse_mechanisms import competition as game
 
 
 class Scaled(nn.Module):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rims_rl.experiments.transformations import (
+from rims_rl.experiments.inverse_mechanisms.transformations import (
     LETTERS,
     NOISE_VARIANCE,
     TRANSFORMATIONS,

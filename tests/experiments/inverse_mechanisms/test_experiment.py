@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from rims_rl.errors import ConfigError, UnknownNameError
-from rims_rl.experiments.competition import make_expert
 from rims_rl.experiments.experiment import Outcome
-from rims_rl.experiments.inverse_mechanisms import InverseMechanisms, InverseMechanismsConfig, parse_way
-from rims_rl.experiments.inverse_mechanisms_figures import mosaic
-from rims_rl.experiments.inverse_mechanisms_trial import InverseMechanismsTrial, split_digits
+from rims_rl.experiments.inverse_mechanisms.competition import make_expert
+from rims_rl.experiments.inverse_mechanisms.experiment import InverseMechanisms, InverseMechanismsConfig, parse_way
+from rims_rl.experiments.inverse_mechanisms.figures import mosaic
+from rims_rl.experiments.inverse_mechanisms.transformations import TRANSFORMATIONS
+from rims_rl.experiments.inverse_mechanisms.trial import InverseMechanismsTrial, split_digits
 from rims_rl.experiments.loop import TrialFolder, read_outcome, run_trial
 from rims_rl.experiments.mnist import Digits
-from rims_rl.experiments.transformations import TRANSFORMATIONS
 from rims_rl.experiments.trial import seed_all
 
 TINY = InverseMechanismsConfig(

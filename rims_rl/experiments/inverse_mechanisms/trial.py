@@ -13,14 +13,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rims_rl.errors import ConfigError
-from rims_rl.experiments import competition as game
+from rims_rl.experiments.inverse_mechanisms import competition as game
+from rims_rl.experiments.inverse_mechanisms.transformations import (
+    MARGIN,
+    TRANSFORMATIONS,
+    draw_letters,
+    padded,
+    transformed,
+)
 from rims_rl.experiments.mnist import CLASSES, SIDE, Digits
-from rims_rl.experiments.transformations import MARGIN, TRANSFORMATIONS, draw_letters, padded, transformed
 from rims_rl.experiments.trial import Findings, Trial, descend, numpy_generator
 from rims_rl.experiments.variants import Variant
 
 if TYPE_CHECKING:
-    from rims_rl.experiments.inverse_mechanisms import InverseMechanismsConfig
+    from rims_rl.experiments.inverse_mechanisms.experiment import InverseMechanismsConfig
 
 SHOWN = 6
 """Images per transformation that pictures show."""

@@ -23,10 +23,10 @@ from rims_rl.config import Int, OptionalFloat, OptionalInt, OptionalPath
 from rims_rl.errors import ConfigError, UnknownNameError
 from rims_rl.experiments.config import ExperimentConfig, Texts
 from rims_rl.experiments.experiment import Column, Experiment, Outcome
-from rims_rl.experiments.inverse_mechanisms_figures import draw_figures
-from rims_rl.experiments.inverse_mechanisms_trial import Images, InverseMechanismsTrial, split_digits
+from rims_rl.experiments.inverse_mechanisms.figures import draw_figures
+from rims_rl.experiments.inverse_mechanisms.transformations import TRANSFORMATIONS
+from rims_rl.experiments.inverse_mechanisms.trial import Images, InverseMechanismsTrial, split_digits
 from rims_rl.experiments.mnist import Digits, load_digits
-from rims_rl.experiments.transformations import TRANSFORMATIONS
 from rims_rl.experiments.variants import Variant
 
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...")]
@@ -86,11 +86,8 @@ class InverseMechanismsConfig(ExperimentConfig):
     def check(self) -> None:
         """Raise ConfigError, in one line, for the first setting that cannot work."""
         super().check()
-        counts = ("validation_digits", "test_digits", "experts", "filters", "discriminator_filters",
-                  "discriminator_hidden", "identity_updates", "classifier_updates")  # fmt: skip
-        for name in (*counts, *(["digits"] if self.digits is not None else [])):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self.require_at_least(1, "validation_digits", "test_digits", "experts", "filters", "discriminator_filters",
+                              "discriminator_hidden", "identity_updates", "classifier_updates", "digits")  # fmt: skip
         for name in ("discriminator_learning_rate", "identity_error"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, got {getattr(self, name)}")
