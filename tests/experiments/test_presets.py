@@ -80,8 +80,8 @@ class TestCommandLine:
             (["copying", "--models", "rin"], "unknown core 'rin'; did you mean 'rim'"),
             (["copying", "--resume", "nowhere"], "nowhere holds no experiment: there is no config.yaml in it"),
             (
-                ["copying", "--resume", "x", "--updates", "3"],
-                "a resumed experiment keeps its own --updates; only these",
+                ["copying", "--resume", "x", "--batch-size", "3"],
+                "a resumed experiment keeps its own --batch-size; only these",
             ),
         ],
     )
