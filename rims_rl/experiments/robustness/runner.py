@@ -115,14 +115,25 @@ def _measure(
 
 
 def _here(cells: Sequence[Cell], stopped: Callable[[], bool]) -> Iterator[tuple[Cell, BaseException | None]]:
-    for cell in cells:
-        if stopped():
-            return
-        try:
-            run_cell(cell)
-            yield cell, None
-        except (RimsError, OSError) as error:
-            yield cell, error
+    """Run cells one after the other, on one thread as workers do, so that numbers are the same."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for cell in cells:
+            if stopped():
+                return
+            yield cell, _error_of(cell)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _error_of(cell: Cell) -> BaseException | None:
+    """Run a cell and return what went wrong."""
+    try:
+        run_cell(cell)
+    except (RimsError, OSError) as error:
+        return error
+    return None
 
 
 def _side_by_side(
