@@ -86,10 +86,18 @@ _INT_OR_NONE: PrimitiveConstructorSpec[int | None] = PrimitiveConstructorSpec(
     is_instance=lambda value: value is None or isinstance(value, int),
     str_from_instance=lambda count: [str(count)],
 )
+_TEXT_OR_NONE: PrimitiveConstructorSpec[str | None] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="STR",
+    instance_from_str=lambda texts: None if texts[0].lower() == "none" else texts[0],
+    is_instance=lambda value: value is None or isinstance(value, str),
+    str_from_instance=lambda text: [str(text)],
+)
 Pairs = Annotated[dict[str, Any], _PAIRS, arg(help_behavior_hint=lambda shown: f"(default: {shown or 'none'})")]
 Int = Annotated[int, _INT]
 Counts = Annotated[tuple[int, ...], _INTS]
 OptionalInt = Annotated[int | None, _INT_OR_NONE]
+TextOrNone = Annotated[str | None, _TEXT_OR_NONE]
 Schedule = Annotated[str | float, arg(metavar="FLOAT|lin_FLOAT")]
 OptionalText = Annotated[str | None, arg(metavar="STR")]
 OptionalFloat = Annotated[float | None, arg(metavar="FLOAT")]
@@ -171,7 +179,7 @@ class TrainConfig:
     """Atari: vector (fast, in C++; resume is approximate) or gym (one environment per copy; resume is exact)."""
     frame_stack: Int = 4
     """Atari: frames per observation."""
-    distractor: OptionalText = None
+    distractor: TextOrNone = None
     """What disturbs the agent's sight: kind:intensity, joined by +, e.g. balls:0.5+noise:0.2; none by default."""
     distractor_split: Annotated[Literal["train", "held-out"] | None, arg(metavar="{train,held-out}")] = None
     """From which half of their looks and motions distractors are drawn; the halves share nothing. Default: train."""
@@ -231,7 +239,7 @@ class EvaluateConfig:
     distractor_split: Annotated[Literal["train", "held-out"] | None, arg(metavar="{train,held-out}")] = None
     """Looks and motions of the distractors: those of the training, or others; by default as they were given."""
     variant: OptionalText = None
-    """Atari: a variant of the game, e.g. lazy_enemy or mode:1+difficulty:0; by default the game of the training."""
+    """Atari: a variant of the game, e.g. lazy_enemy or mode:1; none: the game itself; by default as trained."""
     route: Annotated[Literal["vector", "gym"] | None, arg(metavar="{vector,gym}")] = None
     """Atari: how the games are run; by default as in training."""
     n_envs: Int = 8
@@ -267,7 +275,7 @@ class RecordConfig:
     distractor_split: Annotated[Literal["train", "held-out"] | None, arg(metavar="{train,held-out}")] = None
     """Looks and motions of the distractors: those of the training, or others; by default as they were given."""
     variant: OptionalText = None
-    """Atari: a variant of the game, e.g. lazy_enemy or mode:1+difficulty:0; by default the game of the training."""
+    """Atari: a variant of the game, e.g. lazy_enemy or mode:1; none: the game itself; by default as trained."""
     max_steps: Int = 2_000
     """Stop filming after this many steps."""
     fps: Int = 15

@@ -30,7 +30,9 @@ ATARI_STEPS = 27_000
 """Half an hour of play, the usual limit of Atari evaluations."""
 OTHER_STEPS = 100_000
 """Limit for environments without one of their own, so that an evaluation during training ends."""
-_SHOWN_RULES = ("distractor", "distractor_split", "variant")
+CHANGES = ("variant", "mode", "difficulty")
+"""Settings by which an Atari game is another one than the usual."""
+_SHOWN_RULES = ("distractor", "distractor_split", *CHANGES)
 _TRAINING_ONLY = frozenset({"terminal_on_life_loss", "clip_rewards"})
 
 
@@ -131,26 +133,38 @@ class View(NamedTuple):
     split: str | None = None
     """train or held-out instead of what the distractors say; None leaves it."""
     variant: str | None = None
-    """A variant of an Atari game; None for the game of the training."""
+    """A variant of an Atari game; "none" for the game itself, None for that of the training."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the environment that differ from the training's."""
         found: dict[str, Any] = {}
         if self.distractor != AS_TRAINED:
-            nothing = self.distractor is None or (
-                isinstance(self.distractor, str) and self.distractor.lower() == "none"
-            )
-            found |= {"distractor": None if nothing else self.distractor, "distractor_split": None}
+            found |= {"distractor": None if self._shows_nothing else self.distractor, "distractor_split": None}
         if self.split is not None:
             found["distractor_split"] = self.split
-        return found if self.variant is None else found | {"variant": self.variant}
+        return found | self._changes
 
     @property
     def text(self) -> str:
         """What is changed, in one word such as balls:0.5_held-out; empty for the view of the training."""
-        names = [] if self.distractor == AS_TRAINED else [f"distractor-{self.distractor}"]
-        return "_".join([*names, *filter(None, (self.split, self.variant))])
+        seen = "none" if self._shows_nothing else self.distractor
+        names = [] if self.distractor == AS_TRAINED else [f"distractor-{seen}"]
+        names += [] if self.split is None else [self.split]
+        return "_".join([*names, *([] if self.variant is None else [self.variant or "none"])])
+
+    @property
+    def _shows_nothing(self) -> bool:
+        return str(self.distractor).lower() == "none"
+
+    @property
+    def _changes(self) -> dict[str, Any]:
+        """The settings of another variant than the training's."""
+        if self.variant is None:
+            return {}
+        if self.variant.lower() in ("", "none"):
+            return dict.fromkeys(CHANGES)
+        return {"variant": self.variant}
 
 
 def evaluation_env(
@@ -261,13 +275,14 @@ def _rules(config: EvaluateConfig, run: TrainConfig) -> dict[str, Any]:
 
 def _route(run: TrainConfig, variant: str | None) -> str:
     """Return how a run's games are evaluated: as they were trained, but variants on the route that has them."""
-    return run.route if variant is None else "gym"
+    return run.route if variant is None or variant.lower() in ("", "none") else "gym"
 
 
 def _relative(config: EvaluateConfig, run: TrainConfig, evaluation: Evaluation) -> dict[str, float]:
     """Return the human-normalised score, for games that have one and were neither changed nor cut short."""
     is_cut = (config.max_episode_steps or ATARI_STEPS) < ATARI_STEPS
-    if not is_atari(run.env) or is_cut or config.variant is not None:
+    settings = {**run.env_kwargs, **View(variant=config.variant).settings}
+    if not is_atari(run.env) or is_cut or any(settings.get(name) is not None for name in CHANGES):
         return {}
     relative = human_normalised(resolve_game(run.env), float(evaluation.scores.mean()))
     return {} if relative is None else {"human_normalised": relative}

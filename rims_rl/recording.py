@@ -20,7 +20,7 @@ from rims_rl.drawing import HEIGHT, WIDTH, Painter
 from rims_rl.envs import is_atari, resolve_game
 from rims_rl.envs.distractors.distractor import as_distractors
 from rims_rl.errors import ConfigError
-from rims_rl.evaluation import View, check_actions, evaluation_env
+from rims_rl.evaluation import CHANGES, View, check_actions, evaluation_env
 from rims_rl.loading import load_agent
 from rims_rl.playback import Step, action_names, play
 from rims_rl.runs import RunFolder, load_config, open_run
@@ -136,7 +136,7 @@ def note_of(run: TrainConfig, view: View = View()) -> str:  # noqa: B008 - a Nam
     distractors = as_distractors(seen.get("distractor"), seen.get("distractor_split"))
     names = [f"{'  +  '.join(f'{one.kind} {one.intensity:g}' for one in distractors)}"] if distractors else []
     names += sorted({f"split {one.split}" for one in distractors})
-    return "   ".join([*names, *([f"variant {view.variant}"] if view.variant else [])])
+    return "   ".join([*names, *(f"{name} {seen[name]}" for name in CHANGES if seen.get(name) is not None)])
 
 
 def film(

@@ -19,6 +19,7 @@ import re
 import shlex
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from rims_rl.config import TrainConfig, as_plain
 from rims_rl.errors import ConfigError, RunExistsError
 from rims_rl.settings import checked_settings, parse_mapping, read_text
 
+_LONGEST_SLUG = 120
 RUNS = Path("runs")
 _PACKAGES = ("torch", "numpy", "stable-baselines3", "sb3-contrib", "gymnasium", "ale-py", "wandb")
 
@@ -218,5 +220,6 @@ def describe_run(folder: RunFolder, config: TrainConfig) -> dict[str, Any]:
 
 
 def _slug(text: str) -> str:
-    """Return a text that is safe as one folder name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "run"
+    """Return a text that is safe as one folder name, and short enough; long ones end in a checksum of the rest."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "run"
+    return slug if len(slug) <= _LONGEST_SLUG else f"{slug[:_LONGEST_SLUG]}-{zlib.crc32(text.encode()):08x}"

@@ -72,6 +72,8 @@ def _converted_to_one_of(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     concrete = [kind for kind in kinds if kind is not type(None)]
+    if len(concrete) == 1:
+        return _converted(value, concrete[0], where)
     for kind in concrete:
         converted = _CONVERTERS[kind](value)
         if converted is not None:

@@ -16,6 +16,7 @@ from rims_rl.config import ConfigsConfig, CoresConfig, EvaluateConfig, RecordCon
 from rims_rl.cores import core_class, core_names, matched_settings, parameter_count
 from rims_rl.errors import ConfigError, UnknownNameError
 from rims_rl.runs import RunFolder, save_config
+from tests.pong_run import files_of, train_pong
 
 
 @pytest.fixture
@@ -158,6 +159,20 @@ class TestBadInput:
             (["train", "--seed", "-3"], "seed must be at least 0, got -3"),
             (["train", "--device", "cud"], "device 'cud' cannot be used"),
             (["train", "--env", "CartPole-v1", "--env-kwargs", "gravity_:3"], "gravity_"),
+            (["train", "--distractor", "ballz:0.5"], "unknown kind of distractor 'ballz'; did you mean 'balls'?"),
+            (["train", "--distractor", "balls:7"], "intensity must be from 0 to 1, got 7.0"),
+            (["train", "--distractor", "balls:half"], "distractor 'balls:half' can't be read; write kind:intensity"),
+            (["train", "--distractor", "background:0.5:folder=clips"], "there is no folder clips"),
+            (["train", "--distractor-split", "held-out"], "distractor_split held-out needs a distractor"),
+            (["train", "--distractor", "balls", "--distractor-split", "test"], "invalid choice 'test'"),
+            (
+                ["train", "--distractor", "balls", "--env-kwargs", "distractor:noise"],
+                "distractor is given twice: 'balls' and 'noise' in env_kwargs",
+            ),
+            (["train", "--env", "CartPole-v1", "--distractor", "balls"], "CartPole-v1: distractors need RGB"),
+            (["train", "--env-kwargs", "variant:lazy_enemy"], "variant: not available on route 'vector'"),
+            (["train", "--route", "gym", "--env-kwargs", "variant:lazy_enemi"], "did you mean 'lazy_enemy'"),
+            (["train", "--route", "gym", "--env-kwargs", "variant:mode:7"], "pong has no mode 7; available: 0, 1"),
             (["train", "--resume", "nowhere"], "no run folder at nowhere"),
             (["evaluate", "nowhere"], "no run folder at nowhere"),
             (["evaluate", "nowhere", "--episods", "3"], "did you mean '--episodes'"),
@@ -189,6 +204,53 @@ class TestBadInput:
         assert line.startswith("rims-rl: unknown environment 'pongg'; did you mean 'pong'")
 
 
+class TestBadViews:
+    @pytest.mark.parametrize("command", ["evaluate", "record"])
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--distractor", "ballz:0.5"], "unknown kind of distractor 'ballz'; did you mean 'balls'?"),
+            (["--distractor", "balls:7"], "intensity must be from 0 to 1, got 7.0"),
+            (["--distractor", "background:0.5:folder=nowhere"], "there is no folder nowhere"),
+            (["--distractor", "none", "--distractor-split", "held-out"], "split held-out needs a distractor"),
+            (["--distractor-split", "test"], "invalid choice 'test'"),
+            (["--variant", "lazy_enemi"], "unknown variant of pong 'lazy_enemi'; did you mean 'lazy_enemy'?"),
+            (["--variant", "mode:7"], "pong has no mode 7; available: 0, 1"),
+            (["--variant", "up_drift:9"], "up_drift takes a level from 1 to 5, got 9"),
+        ],
+    )
+    def test_it_is_one_line_and_exit_code_2_and_nothing_is_written(
+        self,
+        command: str,
+        options: list[str],
+        message: str,
+        distracted_run: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        before = files_of(distracted_run)
+        assert main([command, str(distracted_run), *options]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.startswith("rims-rl: ")
+        assert shown.err.count("\n") == 1
+        assert message in shown.err
+        assert files_of(distracted_run) == before
+
+    def test_a_variant_on_the_vector_route_is_refused(
+        self, distracted_run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["evaluate", str(distracted_run), "--variant", "lazy_enemy", "--route", "vector"]) == 2
+        assert capsys.readouterr().err == "rims-rl: variant: not available on route 'vector', use route='gym'\n"
+
+    def test_a_game_that_is_not_atari_s_has_no_variant(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = train_pong(tmp_path / "cart", "--env", "cartpole-novel", "--encoder", "flatten", "--encoder-kwargs")
+        capsys.readouterr()
+        assert main(["evaluate", str(folder), "--variant", "lazy_enemy"]) == 2
+        assert "takes no environment setting 'variant'" in capsys.readouterr().err
+
+
 class TestResumeOptions:
     @pytest.fixture
     def run_folder(self, tmp_path: Path) -> Path:
@@ -202,7 +264,9 @@ class TestResumeOptions:
         assert (config.seed, config.n_steps, config.core_kwargs) == (41, 64, {"unit_size": 7})
         assert (config.total_timesteps, config.resume) == (9_000_000_000, run_folder)
 
-    @pytest.mark.parametrize("option", ["--gamma=0.5", "--config=quick", "--output=there", "--no-normalize-advantage"])
+    @pytest.mark.parametrize(
+        "option", ["--gamma=0.5", "--config=quick", "--output=there", "--no-normalize-advantage", "--distractor=balls"]
+    )
     def test_an_option_that_would_change_what_is_learned_is_refused(self, run_folder: Path, option: str) -> None:
         with pytest.raises(ConfigError, match=r"a resumed run keeps its own --[a-z-]+; only these may be given"):
             parse_train(["--resume", str(run_folder), option])
@@ -216,6 +280,14 @@ class TestParse:
     def test_unknown_options_are_found_for_every_command(self) -> None:
         with pytest.raises(UnknownNameError, match="did you mean '--max-steps'"):
             parse(RecordConfig, ["run", "--max-step", "3"], "record")
+
+    def test_distractors_are_read_as_they_are_written(self) -> None:
+        options = ["--distractor", "balls:0.5+noise:0.2", "--distractor-split", "held-out"]
+        for config in (parse_train(options), parse(EvaluateConfig, ["run", *options], "evaluate")):
+            assert (config.distractor, config.distractor_split) == ("balls:0.5+noise:0.2", "held-out")
+
+    def test_none_means_no_distractor_in_training_too(self) -> None:
+        assert parse_train(["--distractor", "none"]).distractor is None
 
     def test_a_positional_stays_a_positional(self) -> None:
         config = parse(EvaluateConfig, ["runs/x", "--episodes", "7", "--protocol", "machado"], "evaluate")

@@ -10,8 +10,11 @@ import pytest
 import yaml
 
 from rims_rl.config import (
+    AS_TRAINED,
     FIELD_NAMES,
     RESUMABLE,
+    EvaluateConfig,
+    RecordConfig,
     TrainConfig,
     as_plain,
     parse_count,
@@ -79,6 +82,12 @@ class TestPlainForm:
 
     def test_it_holds_every_setting_but_resume(self) -> None:
         assert set(as_plain(TrainConfig())) == set(FIELD_NAMES) - {"resume"}
+
+
+def test_what_is_seen_is_what_was_seen_in_training_unless_it_is_asked_for() -> None:
+    for config in (EvaluateConfig(Path("run")), RecordConfig(Path("run"))):
+        assert (config.distractor, config.distractor_split, config.variant) == (AS_TRAINED, None, None)
+    assert (TrainConfig().distractor, TrainConfig().distractor_split) == (None, None)
 
 
 def test_what_a_resume_may_change_are_settings() -> None:

@@ -55,6 +55,29 @@ class TestPicture:
         image = Painter("Pong", "RIM").paint(moment).astype(int)
         assert image[160, 80].sum() > 2 * image[555, 480].sum()  # upper left corner of the game against lower right
 
+    def test_a_note_stands_above_the_game_and_nowhere_else(self) -> None:
+        plain, noted = (Painter("Pong", "RIM", note).paint(moments(1)[0]) for note in ("", "balls 0.5"))
+        rows, columns = np.nonzero((plain != noted).any(axis=-1))
+        assert len(rows) > 50
+        assert rows.max() < 45  # where the game begins
+        assert (columns.min(), columns.max() < 520) >= (40, True)
+
+    def test_what_the_agent_sees_stands_in_the_corner_pixel_by_pixel(self) -> None:
+        seen = np.arange(84 * 84, dtype=np.uint16).reshape(84, 84).astype(np.uint8)
+        image = Painter("Pong", "RIM").paint(moments(1)[0]._replace(seen=seen))
+        assert np.array_equal(image[118:202, 1156:1240], np.repeat(seen[..., None], 3, axis=-1))
+
+    def test_without_what_the_agent_sees_the_corner_stays_empty(self) -> None:
+        image = Painter("CartPole", "RIM").paint(moments(1)[0])
+        assert (image[112:208, 1100:] == image[0, 0]).all()
+
+    def test_it_is_not_kept_for_later_pictures(self) -> None:
+        painter, (first, second) = Painter("Pong", "RIM"), moments(2)
+        painter.paint(first._replace(seen=np.full((84, 84), 200, np.uint8)))
+        plain = Painter("Pong", "RIM")
+        plain.paint(first)
+        assert np.array_equal(painter.paint(second), plain.paint(second))
+
     def test_switches_count_beginnings_and_ends(self) -> None:
         painter = Painter("Pong", "RIM")
         painter.paint(moments(1)[0])

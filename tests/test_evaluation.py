@@ -180,11 +180,11 @@ class TestEnvironments:
         env.close()
 
 
-PONG = TrainConfig(env="pong", distractor="balls:1")
+PONG = TrainConfig(env="pong", route="gym", distractor="balls:1")
 
 
 def frames_of(env: Any, length: int = 5) -> np.ndarray:
-    """Return what is seen in the first steps of two copies, (length + 1, 2, stack, 84, 84)."""
+    """Return what is seen in the first steps, (length + 1, n, stack, 84, 84)."""
     actions = np.random.default_rng(3).integers(env.action_space.n, size=(length, env.num_envs))
     frames = np.stack([env.reset(), *(env.step(chosen)[0] for chosen in actions)])
     env.close()
@@ -208,44 +208,44 @@ class TestView:
 
     def test_its_text_names_every_change_and_no_two_share_one(self) -> None:
         assert View("balls:0.5", "held-out", "mode:1").text == "distractor-balls:0.5_held-out_mode:1"
-        views = [View(), View("none"), View("balls:0.5"), View("balls:0.6"), View(split="train"), View(variant="mode:1")]
+        views = [
+            View(),
+            View("none"),
+            View("balls:0.5"),
+            View("balls:0.6"),
+            View(split="train"),
+            View(variant="mode:1"),
+        ]
         assert len({RunFolder(Path("run")).evaluation_of(view.text) for view in views}) == len(views)
 
 
 class TestWhatIsSeen:
-    @pytest.mark.parametrize(
-        ("view", "distractor"),
-        [
-            (View(), "balls:1"),
-            (View("none"), None),
-            (View(split="held-out"), "balls:1:held-out"),
-            (View("noise:0.5"), "noise:0.5"),
-            (View("noise:0.5", "held-out"), "noise:0.5:held-out"),
-        ],
-    )
-    @pytest.mark.parametrize("route", ["vector", "gym"])
-    def test_are_the_training_s_distractors_unless_others_are_asked_for(
-        self, route: Any, view: View, distractor: str | None
-    ) -> None:
-        seen = frames_of(evaluation_env(replace(PONG, route=route), 2, 7, view=view))
-        expected = frames_of(make_env("pong", 2, 7, route=route, training=False, distractor=distractor))
-        np.testing.assert_array_equal(seen, expected)
-
-    def test_the_five_views_differ(self) -> None:
-        views = [View(), View("none"), View(split="held-out"), View("noise:0.5"), View("noise:0.5", "held-out")]
-        assert len({frames_of(evaluation_env(PONG, 2, 7, view=view)).tobytes() for view in views}) == len(views)
+    def test_are_the_training_s_distractors_unless_others_are_asked_for(self) -> None:
+        expected = {
+            View(): "balls:1",
+            View("none"): None,
+            View(split="held-out"): "balls:1:held-out",
+            View("noise:0.5"): "noise:0.5",
+            View("noise:0.5", "held-out"): "noise:0.5:held-out",
+        }
+        shown = []
+        for view, distractor in expected.items():
+            shown.append(frames_of(evaluation_env(PONG, 1, 7, view=view)))
+            same = frames_of(make_env("pong", 1, 7, route="gym", training=False, distractor=distractor))
+            np.testing.assert_array_equal(shown[-1], same)
+        assert len({frames.tobytes() for frames in shown}) == len(expected)
 
     def test_a_run_trained_with_held_out_looks_is_shown_the_training_s_where_asked(self) -> None:
         run = replace(PONG, distractor_split="held-out")
         for view, distractor in ((View(), "balls:1:held-out"), (View(split="train"), "balls:1")):
-            seen = frames_of(evaluation_env(run, 2, 7, view=view))
-            np.testing.assert_array_equal(seen, frames_of(evaluation_env(run, 2, 7, view=View(distractor))))
+            seen = frames_of(evaluation_env(run, 1, 7, view=view))
+            np.testing.assert_array_equal(seen, frames_of(evaluation_env(run, 1, 7, view=View(distractor))))
 
     def test_the_rewards_of_every_view_are_the_same(self) -> None:
-        actions = np.random.default_rng(3).integers(9, size=(29, 2))
+        actions = np.random.default_rng(3).integers(9, size=(29, 1))
         rewards = []
         for view in (View(), View("none"), View(split="held-out")):
-            env = evaluation_env(replace(PONG, env="asterix"), 2, 7, view=view)
+            env = evaluation_env(replace(PONG, env="asterix"), 1, 7, view=view)
             env.reset()
             rewards.append(np.stack([env.step(chosen)[1] for chosen in actions]))
             env.close()
@@ -254,18 +254,18 @@ class TestWhatIsSeen:
         assert rewards[0].max() > 1  # raw, and some there are
 
     def test_distractors_of_env_kwargs_count_as_the_training_s(self) -> None:
-        run = TrainConfig(env="pong", env_kwargs={"distractor": "balls:1"})
+        run = TrainConfig(env="pong", route="gym", env_kwargs={"distractor": "balls:1"})
         for view in (View(), View("none")):
-            seen = frames_of(evaluation_env(run, 2, 7, view=view))
-            np.testing.assert_array_equal(seen, frames_of(evaluation_env(PONG, 2, 7, view=view)))
+            seen = frames_of(evaluation_env(run, 1, 7, view=view))
+            np.testing.assert_array_equal(seen, frames_of(evaluation_env(PONG, 1, 7, view=view)))
 
     def test_a_variant_is_played_on_the_route_that_has_it_under_the_training_s_distractors(self) -> None:
-        env = evaluation_env(PONG, 2, 7, view=View(variant="mode:1+hidden_enemy"))
-        assert env.get_attr("route") == ["gym"] * 2
+        env = evaluation_env(replace(PONG, route="vector"), 1, 7, view=View(variant="mode:1+hidden_enemy"))
+        assert env.get_attr("route") == ["gym"]
         assert env.get_attr("variant")[0].text == "mode:1+hidden_enemy"
         distracted = frames_of(env)
-        clean = frames_of(evaluation_env(PONG, 2, 7, view=View("none", variant="mode:1+hidden_enemy")))
-        assert (distracted != clean).any(axis=(0, 2, 3, 4)).all()
+        clean = frames_of(evaluation_env(PONG, 1, 7, view=View("none", variant="mode:1+hidden_enemy")))
+        assert (distracted != clean).any()
 
     def test_a_variant_on_the_vector_route_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="variant: not available on route 'vector', use route='gym'"):
@@ -333,8 +333,8 @@ class TestADistractedRun:
         distractor: str | None,
     ) -> None:
         before = set(files_of(distracted_run))
-        assert main(["evaluate", str(distracted_run), "--episodes", "2", "--seed", "7", *options]) == 0
-        expected = make_env("pong", 2, 7, training=False, distractor=distractor).reset()
+        assert main(["evaluate", str(distracted_run), "--episodes", "1", "--seed", "7", *options]) == 0
+        expected = make_env("pong", 1, 7, training=False, distractor=distractor).reset()
         np.testing.assert_array_equal(played.frames[0], expected)
         assert set(files_of(distracted_run)) - before == {file}
         result = json.loads((distracted_run / file).read_text())
@@ -347,13 +347,11 @@ class TestADistractedRun:
     ) -> None:
         main(["evaluate", str(distracted_run), "--episodes", "1"])
         before = (distracted_run / "evaluation.json").read_bytes()
-        main(["evaluate", str(distracted_run), "--episodes", "5", "--distractor", "none"])
-        main(["evaluate", str(distracted_run), "--episodes", "5", "--variant", "lazy_enemy"])
+        main(["evaluate", str(distracted_run), "--episodes", "1", "--seed", "5", "--distractor", "none"])
+        main(["evaluate", str(distracted_run), "--episodes", "1", "--seed", "5", "--variant", "lazy_enemy"])
         assert (distracted_run / "evaluation.json").read_bytes() == before
 
-    def test_a_file_of_one_s_own_is_written_instead(
-        self, distracted_run: Path, played: Played, tmp_path: Path
-    ) -> None:
+    def test_a_file_of_one_s_own_is_written_instead(self, distracted_run: Path, played: Played, tmp_path: Path) -> None:
         mine = tmp_path / "mine.json"
         main(["evaluate", str(distracted_run), "--episodes", "1", "--distractor", "none", "--json", str(mine)])
         assert "distractor" not in json.loads(mine.read_text())
@@ -374,13 +372,11 @@ class TestADistractedRun:
         assert f"distractor │ {DISTRACTOR}" in shown
         assert "distractor split │ held-out" in shown
 
-    @pytest.mark.xfail(raises=KeyError, reason="settings._converted_to_one_of knows no Literal among its kinds")
     def test_one_trained_with_held_out_looks_is_read_back_with_them(self, distracted_run: Path, played: Played) -> None:
-        evaluate_run(EvaluateConfig(with_settings(distracted_run, distractor_split="held-out"), episodes=2, seed=7))
-        expected = make_env("pong", 2, 7, training=False, distractor=f"{DISTRACTOR}:held-out").reset()
+        evaluate_run(EvaluateConfig(with_settings(distracted_run, distractor_split="held-out"), episodes=1, seed=7))
+        expected = make_env("pong", 1, 7, training=False, distractor=f"{DISTRACTOR}:held-out").reset()
         np.testing.assert_array_equal(played.frames[0], expected)
 
-    @pytest.mark.xfail(raises=AssertionError, reason="evaluation._relative looks at the evaluation's variant alone")
     @pytest.mark.parametrize("changed", [{"variant": "lazy_enemy"}, {"mode": 1}])
     def test_one_trained_on_a_changed_game_is_compared_with_no_human_either(
         self, distracted_run: Path, played: Played, changed: dict[str, Any]
@@ -388,7 +384,6 @@ class TestADistractedRun:
         folder = with_settings(distracted_run, route="gym", env_kwargs=changed)
         assert "human_normalised" not in evaluate_run(EvaluateConfig(folder, episodes=1))
 
-    @pytest.mark.xfail(raises=ConfigError, reason="a view's file name may be longer than file systems take")
     def test_many_distractors_have_a_file_too(self, distracted_run: Path, played: Played) -> None:
         everything = "+".join(f"{kind}:0.5:held-out" for kind in KINDS)
         evaluate_run(EvaluateConfig(distracted_run, episodes=1, distractor=everything))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 import yaml
 from gymnasium import spaces
 
-from rims_rl.agents import CnnRIMPolicy
-from rims_rl.building import policy_kwargs
+from rims_rl.agents import CnnRIMPolicy, MlpRIMPolicy
+from rims_rl.building import build_env, build_model, policy_kwargs
 from rims_rl.config import TrainConfig
 from rims_rl.errors import ConfigError, UnknownNameError
 from rims_rl.presets import describe_preset, load_preset, parse_preset, preset_names, preset_table
@@ -27,7 +28,7 @@ def parameters_of_agent(preset: str) -> int:
 
 class TestShippedPresets:
     def test_the_promised_ones_are_there(self) -> None:
-        promised = {"atari", "atari-lstm", "atari-gru", "atari-feedforward", "quick", "cartpole-novel"}
+        promised = {"atari", "atari-lstm", "atari-gru", "atari-feedforward", "quick", "cartpole-novel", "minigrid"}
         assert promised <= set(preset_names())
 
     @pytest.mark.parametrize("name", preset_names())
@@ -51,6 +52,15 @@ class TestShippedPresets:
     @pytest.mark.parametrize("name", ["atari-lstm", "atari-gru", "atari-feedforward"])
     def test_the_compared_agents_are_as_large_as_the_rim_s(self, name: str) -> None:
         assert parameters_of_agent(name) == pytest.approx(parameters_of_agent("atari"), rel=2e-3)
+
+    def test_minigrid_s_agent_fits_its_environment(self) -> None:
+        config = replace(load_preset("minigrid").apply(), n_envs=2, batch_size=256)
+        env = build_env(config)
+        policy, observation = build_model(config, env).policy, np.asarray(env.reset())
+        actions, _ = policy.predict(observation, None, np.ones(2, dtype=bool))
+        env.close()
+        assert isinstance(policy, MlpRIMPolicy)
+        assert actions.shape == (2,)
 
     def test_atari_is_the_literature_s_ppo(self) -> None:
         config = load_preset("atari").apply()
@@ -79,6 +89,15 @@ class TestReading:
         assert resolved.pop("config") == "quick"
         again = parse_preset("again", yaml.safe_dump(resolved)).apply()
         assert again.core_kwargs == load_preset("quick").apply().core_kwargs
+
+    def test_distractors_are_settings_like_others(self) -> None:
+        settings = parse_preset("mine", "distractor: balls:0.5+noise:0.2\ndistractor_split: null\n").settings
+        assert settings == {"distractor": "balls:0.5+noise:0.2", "distractor_split": None}
+
+    def test_their_split_is_one_of_two(self) -> None:
+        assert parse_preset("mine", "distractor_split: held-out").settings == {"distractor_split": "held-out"}
+        with pytest.raises(ConfigError, match=r"distractor_split must be .*train.*held-out"):
+            parse_preset("mine", "distractor_split: test")
 
 
 class TestRefusals:

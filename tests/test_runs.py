@@ -37,6 +37,19 @@ class TestWhereARunLies:
         assert run_folder_for(TrainConfig(name="../../etc")).path.parent == Path("runs")
 
 
+class TestViews:
+    def test_only_the_training_s_has_the_plain_names(self) -> None:
+        folder = RunFolder(Path("run"))
+        assert folder.evaluation_file == folder.evaluation_of("") == Path("run/evaluation.json")
+        assert folder.video_of("best", 7, "") == Path("run/videos/best_7.mp4")
+
+    def test_another_one_is_in_the_name_and_stays_in_the_folder(self) -> None:
+        folder, view = RunFolder(Path("run")), "background:0.5:folder=../clips_held-out"
+        evaluation, video = folder.evaluation_of(view), folder.video_of("best", 7, view)
+        assert evaluation == Path("run/evaluation_background-0.5-folder-..-clips_held-out.json")
+        assert video == Path("run/videos/best_7_background-0.5-folder-..-clips_held-out.mp4")
+
+
 class TestRefusals:
     def test_a_new_folder_is_accepted_and_not_made(self, tmp_path: Path) -> None:
         check_writable(RunFolder(tmp_path / "a" / "b"))

@@ -13,8 +13,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rims_rl.envs.atari import make_atari_env
 from rims_rl.envs.distractors import VecDistractor
-from rims_rl.envs.distractors.distractor import AnyDistractor, Distractors, as_distractors
+from rims_rl.envs.distractors.distractor import AnyDistractor, Distractors, as_distractors, as_plain
 from rims_rl.envs.games import game_names, is_atari
+from rims_rl.envs.gym_route import AtariGymEnv
 from rims_rl.envs.monitor import monitored
 from rims_rl.envs.protocols import check_count
 from rims_rl.envs.registration import CARTPOLE_NOVEL
@@ -61,6 +62,8 @@ def make_env(
     spec = _find_spec(name)
     _check_kwargs(name, env_kwargs, _accepted_by(spec))
     distractors = as_distractors(distractor, distractor_split)
+    if distractors and _has_distractors_itself(spec):
+        distractors, env_kwargs = (), {**env_kwargs, "distractor": as_plain(distractors)}
     env: VecEnv = DummyVecEnv([lambda: _make_one(spec, env_kwargs)] * n_envs)
     if distractors:
         env = _distracted(name, env, distractors)
@@ -69,6 +72,14 @@ def make_env(
         for index, space in enumerate(env.get_attr("action_space")):
             space.seed(seed + index)
     return env
+
+
+def _has_distractors_itself(spec: EnvSpec) -> bool:
+    """Tell whether it is one of our ids for Atari games, which alter the raw frames."""
+    if not spec.id.startswith("rims_rl/"):
+        return False
+    creator = load_env_creator(str(spec.entry_point))
+    return isinstance(creator, type) and issubclass(creator, AtariGymEnv)
 
 
 def _distracted(name: str, env: VecEnv, distractors: Distractors) -> VecEnv:

@@ -176,7 +176,8 @@ class TestVariants:
     def test_the_game_is_the_variant_s_in_every_copy(self):
         env = make_atari_env("pong", 2, 5, route="gym", variant="mode:1+lazy_enemy", training=False, noop_max=7)
         singles = [
-            VariantAtariEnv("pong", variant="mode:1+lazy_enemy", training=False, noop_max=7) for _ in range(env.num_envs)
+            VariantAtariEnv("pong", variant="mode:1+lazy_enemy", training=False, noop_max=7)
+            for _ in range(env.num_envs)
         ]
         first = env.reset()
         for copy, single in enumerate(singles):

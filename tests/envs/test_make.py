@@ -178,7 +178,6 @@ class TestDistractors:
         assert str(caught.value) == message
 
     @pytest.mark.parametrize("name", ["rims_rl/Atari-balls-v0", "rims_rl/AtariVariant-v0"])
-    @pytest.mark.xfail(raises=ConfigError, reason="make_env keeps distractor from ids whose constructor takes it")
     def test_go_to_an_environment_that_has_them_itself(self, name):
         env = make_env(name, 1, 5, game="pong", distractor="noise:0.3")
         np.testing.assert_array_equal(env.reset(), make_env("pong", 1, 5, route="gym", distractor="noise:0.3").reset())
