@@ -2,8 +2,8 @@
 
 One C++ environment per copy, each with a thread of its own, emulates single frames. So a copy whose game ends within a
 step waits there while the others go on, and frames, random starts and sticky actions are those of the plain vector
-route. A copy's next frame is emulated while its last one is altered here. Frames are RGB where a distractor needs colours, and
-grey, a third of the bytes, where it doesn't.
+route. A copy's next frame is emulated while its last one is altered here. Frames are RGB where
+a distractor needs colours, and grey, a third of the bytes, where it doesn't.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from rims_rl.envs.distractors.distraction import Distraction, suit_grey
 from rims_rl.envs.distractors.distractor import Distractors
 from rims_rl.envs.distractors.effect import Screen as Picture
+from rims_rl.envs.distractors.looks import grey_of
 from rims_rl.envs.emulator import load_emulator
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
-from rims_rl.envs.screen import OTHER_PALETTES, Screen, to_grey
+from rims_rl.envs.screen import OTHER_PALETTES, Screen
 
 Frame = NDArray[np.uint8]
 _FULL_STRENGTH = np.ones(1, np.float32)
@@ -39,6 +40,8 @@ class RawEmulators:
         self._unseeded = np.random.default_rng()
         self._actions: list[NDArray[np.int64]] = []
         self._observations = np.zeros((n_envs, settings.frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)
+        for screen, observation in zip(self._screens, self._observations, strict=True):
+            screen.stack = observation
         self.ale = self._emulators[0].ale
 
     def reset(self, *, seed: NDArray[np.int64] | None) -> tuple[Frame, dict[str, Any]]:
@@ -92,11 +95,11 @@ class RawEmulators:
         if frame < FRAME_SKIP - 1:
             self._act(index)
         screen = self._screens[index]
-        if frame >= FRAME_SKIP - 2:
-            self._alter(index, shown, screen.newest if frame == FRAME_SKIP - 1 else screen.previous)
-        if frame == FRAME_SKIP - 1:
+        if frame == FRAME_SKIP - 2:
+            screen.previous = self._altered(index, shown)
+        elif frame == FRAME_SKIP - 1:
+            screen.newest = self._altered(index, shown)
             screen.push()
-            self._observations[index] = screen.stack
 
     def _end(self, index: int, shown: Frame, last: Frame) -> None:
         """Write a game's last observation into `last`, and begin the next game, of which `shown` is the first frame."""
@@ -109,17 +112,13 @@ class RawEmulators:
         """Show a new game's first frame."""
         screen = self._screens[index]
         screen.clear()
-        self._alter(index, shown, screen.newest)
+        screen.newest = self._altered(index, shown)
         screen.push()
-        self._observations[index] = screen.stack
 
-    def _alter(self, index: int, shown: Frame, target: Frame) -> None:
-        """Write a copy's frame, (H, W) or (H, W, 3), altered and in grey into `target` (H, W)."""
+    def _altered(self, index: int, shown: Frame) -> Frame:
+        """Return a copy's frame, (H, W) or (H, W, 3), altered and in grey (H, W)."""
         altered = self._distractions[index].alter(shown)
-        if self._is_grey:
-            target[:] = altered
-        else:
-            to_grey(altered, target)
+        return altered if self._is_grey else grey_of(altered)
 
 
 def _one_emulator(settings: AtariSettings, height: int, width: int, is_grey: bool) -> AtariVectorEnv:

@@ -60,6 +60,9 @@ def stamp_of(mask: NDArray[np.bool_], colour: NDArray[np.uint8]) -> Stamp:
 def put(frame: Frame, stamp: Stamp, top: int, left: int) -> None:
     """Stamp onto a frame (H, W, 3) or (H, W), in place; what lies beyond its edges is cut off."""
     height, width = stamp.mask.shape
+    if 0 <= top <= frame.shape[0] - height and 0 <= left <= frame.shape[1] - width:  # most are whole
+        cv2.copyTo(stamp.picture, stamp.mask, frame[top : top + height, left : left + width])
+        return
     up, before = max(-top, 0), max(-left, 0)
     down, after = min(height, frame.shape[0] - top), min(width, frame.shape[1] - left)
     if down > up and after > before:
