@@ -6,14 +6,6 @@ Where there is no compiler, or it fails, OpenCV serves instead, with the same pi
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import logging
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rims_rl.cores.native_build import _cache_folder, _processor
+from rims_rl.compiling import load_compiled
 
-SOURCE = Path(__file__).with_name("csrc") / "screen.c"
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared")  # see screen.c on contraction
+MAIN = Path(__file__).with_name("csrc") / "screen.c"
+_FLAGS = ("-ffp-contract=off",)  # see screen.c on contraction
 _SIDES = range(85, 513)  # what screen.c can shrink
 
 Push = Callable[[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], None]
@@ -50,37 +42,11 @@ def native_push(height: int, width: int) -> Push | None:
 @cache
 def library() -> ctypes.CDLL | None:
     """Return the compiled code, or None, said once, when it cannot be had."""
-    try:
-        found = ctypes.CDLL(str(_compiled()))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = " ".join(str(getattr(error, "stderr", None) or error).split())[:300]
-        logging.getLogger("rims_rl").warning("altered Atari screens are shrunk without compiled code: %s", reason)
-        return None
-    found.push.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int] * 3
-    found.push.restype = None
+    found = load_compiled(MAIN, _FLAGS, "altered Atari screens are shrunk without compiled code")
+    if found is not None:
+        found.push.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int] * 3
+        found.push.restype = None
     return found
-
-
-def _compiled() -> Path:
-    """Return the path of the compiled library, which is made when it is not in the cache yet."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise OSError("no C compiler (cc, gcc or clang) was found")
-    command = [*shlex.split(compiler), *_FLAGS]
-    text = SOURCE.read_bytes() + " ".join([*command, platform.machine(), _processor()]).encode()
-    target = _cache_folder() / f"screen-{hashlib.sha256(text).hexdigest()[:20]}.so"
-    if not target.exists():
-        _compile(command, target)
-    return target
-
-
-def _compile(command: list[str], target: Path) -> None:
-    """Compile beside the target and move it into place, so that no other process ever loads half a library."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / target.name
-        arguments = [*command, str(SOURCE), "-o", str(made), "-lm"]
-        subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120)
-        os.replace(made, target)
 
 
 def _data(array: NDArray[np.uint8]) -> Any:

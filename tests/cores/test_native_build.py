@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rims_rl import compiling
 from rims_rl.cores import RIM, RIMConfig, native_build
 
 INPUT_SIZE = 7
@@ -58,20 +59,20 @@ class TestWhereThereIsNoLoopInC:
     def test_other_number_types_are_not_its_business(self, dtype: torch.dtype) -> None:
         assert not native_build.available(dtype)
 
-    @pytest.mark.parametrize("name", sorted(path.name for path in native_build.FOLDER.iterdir()))
+    @pytest.mark.parametrize("name", sorted(path.name for path in native_build.MAIN.parent.iterdir()))
     def test_a_change_in_any_of_its_files_makes_another_library(
         self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        shutil.copytree(native_build.FOLDER, tmp_path / "csrc")
-        monkeypatch.setattr(native_build, "FOLDER", tmp_path / "csrc")
-        monkeypatch.setattr(native_build, "_compile", lambda command, target: target.touch())
+        shutil.copytree(native_build.MAIN.parent, tmp_path / "csrc")
+        main, flags = tmp_path / "csrc" / "loop.c", native_build.REALS[torch.float64]
+        monkeypatch.setattr(compiling, "_compile", lambda command, main, target: target.touch())
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.setenv("CC", "cc")
-        before = native_build._compiled(torch.float64)
-        assert native_build._compiled(torch.float64) == before
+        before = compiling.compiled(main, flags)
+        assert compiling.compiled(main, flags) == before
         with (tmp_path / "csrc" / name).open("a") as file:
             file.write("/* changed */")
-        assert native_build._compiled(torch.float64) != before
+        assert compiling.compiled(main, flags) != before
 
     @needs_compiler
     def test_is_compiled_once_and_kept(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
