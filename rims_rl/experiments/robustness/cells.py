@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ _RULES = ("episodes", "seed", "deterministic", "max_episode_steps", "n_envs")
 def run_cell(cell: Cell) -> None:
     """Measure a cell and write its file; raises as `play_cell` does, and OSError where the disk refuses."""
     result = {**head_of(cell), **play_cell(cell)}
-    write_text(cell.file, json.dumps(result) + "\n")
+    write_text(cell.file, json.dumps(result, allow_nan=False) + "\n")
 
 
 def head_of(cell: Cell) -> dict[str, Any]:
@@ -37,12 +38,14 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
 
     Raises:
         CheckpointError: when the file is damaged, or its result is of other weights or rules.
+        ConfigError: when the run has no such weights.
     """
     if not cell.file.exists():
         return None
+    expected = head_of(cell)
     try:
         result = json.loads(cell.file.read_text("utf-8"))
-        differing = [name for name, value in head_of(cell).items() if result[name] != value]
+        differing = [name for name, value in expected.items() if result[name] != value]
         _check_figures(result, cell.watches_mechanism)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{_short(cell.file)} is damaged ({error}); remove it to measure it anew") from None
@@ -55,10 +58,11 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
 
 
 def _check_figures(result: dict[str, Any], is_mechanism: bool) -> None:
-    """Raise ValueError unless the figures are there and numbers."""
+    """Raise ValueError unless there is a score for every game, or a list of steps, and all are numbers."""
     figures = result["steps" if is_mechanism else "scores"]
-    if not figures or not all(isinstance(figure, int | float) for figure in figures):
-        raise ValueError("it has no figures")
+    are_numbers = all(isinstance(figure, int | float) and math.isfinite(figure) for figure in figures)
+    if not figures or not are_numbers or not (is_mechanism or len(figures) == result["episodes"]):
+        raise ValueError("figures are missing")
 
 
 def _short(file: Path) -> str:

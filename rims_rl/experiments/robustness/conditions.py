@@ -91,9 +91,12 @@ def _for_atari(config: RobustnessConfig, env: str) -> list[Condition]:
         for split in dict.fromkeys(config.splits)
         for intensity in sorted(set(config.intensities) - {0.0})
     ]
+    changed: dict[str, str] = {}  # each once, however it is spelled
     for variant in config.variants:
-        parse_variant(env, variant)
-    return distracted + [Condition(variant=variant) for variant in dict.fromkeys(config.variants)]
+        changed.setdefault(parse_variant(env, variant).text, variant)
+    if "" in changed:
+        raise ConfigError(f"the variant {changed['']!r} changes nothing: it is the game itself")
+    return distracted + [Condition(variant=variant) for variant in changed.values()]
 
 
 def _for_task(config: RobustnessConfig, env: str) -> list[Condition]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from rims_rl.evaluation import ATARI_STEPS
 from rims_rl.experiments.robustness.cells import read_cell
 from rims_rl.experiments.robustness.conditions import CLEAN, Condition
 from rims_rl.experiments.robustness.grid import Grid
@@ -31,6 +32,10 @@ class Findings(NamedTuple):
     """Raw scores of random play, by world."""
     mechanism: dict[tuple[Subject, Condition], dict[str, Any]]
     """What `watch_onset` found."""
+    is_cut: bool = False
+    """Whether games were cut earlier than an evaluation's."""
+    missing: int = 0
+    """Cells without a result."""
 
     # Who and what
 
@@ -60,6 +65,10 @@ class Findings(NamedTuple):
         there = {condition.family for condition in self.conditions}
         return [family for family in FAMILIES if family in there]
 
+    def seeds(self, label: str, world: str | None = None) -> int:
+        """Return how many seeds a label has in a world, or over all: two runs of one seed are one."""
+        return len({(one.world, one.run.seed) for one in self.group(label, world)})
+
     def group(self, label: str, world: str | None = None) -> list[Subject]:
         """Return the agents of a label, all or those in one world."""
         return [one for one in self.subjects if one.label == label and world in (None, one.world)]
@@ -85,9 +94,9 @@ class Findings(NamedTuple):
         return retained(score, clean, random, changed)
 
     def human(self, subject: Subject, condition: Condition) -> float | None:
-        """Return the human-normalised score; None for other environments, variants and games without numbers."""
-        score = self.mean(subject, condition)
-        if score is None or condition.variant is not None or condition.env is not None:
+        """Return the human-normalised score; None for changed or cut games, and where there are no such numbers."""
+        score, is_itself = self.mean(subject, condition), condition.dynamics.is_clean and subject.plays_the_game_itself
+        if score is None or self.is_cut or not is_itself:
             return None
         return human_normalised(subject.env, score)
 
@@ -129,6 +138,8 @@ def read_findings(grid: Grid) -> Findings:
         {key: _scores(result) for key, result in _measured(grid.scores)},
         {key: _scores(result) for key, result in _measured(grid.random)},
         dict(_measured(grid.mechanism)),
+        is_cut=any((cell.config.max_episode_steps or ATARI_STEPS) < ATARI_STEPS for cell in grid.cells),
+        missing=sum(not cell.file.exists() for cell in grid.cells),
     )
 
 

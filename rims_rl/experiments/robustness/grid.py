@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
+from rims_rl.errors import ConfigError
 from rims_rl.experiments.robustness.conditions import Condition, conditions_for
 from rims_rl.experiments.robustness.config import RobustnessConfig
 from rims_rl.experiments.robustness.folder import RobustnessFolder
@@ -33,7 +34,7 @@ class Grid(NamedTuple):
 
 
 def make_grid(config: RobustnessConfig, folder: RobustnessFolder, subjects: list[Subject]) -> Grid:
-    """Return the grid of a report; raises as `conditions_for` does."""
+    """Return the grid of a report; raises as `conditions_for` does, and for games that end before the onset."""
     grid = Grid({}, {}, {})
     for subject in subjects:
         conditions = conditions_for(config, subject.env)
@@ -44,6 +45,10 @@ def make_grid(config: RobustnessConfig, folder: RobustnessFolder, subjects: list
         for condition in _onsets(config, conditions):
             file = folder.cell(subject.key, condition, "mechanism")
             grid.mechanism[subject, condition] = Cell(subject.run, subject.path, condition, config, file, True)
+    most = config.max_episode_steps
+    if grid.mechanism and most is not None and most <= config.onset:
+        raise ConfigError(f"games of {most} steps end before --onset {config.onset}: choose an earlier one, or "
+                          "--no-mechanism")  # fmt: skip
     return grid
 
 

@@ -112,8 +112,7 @@ def _compare(
     games = torch.as_tensor(np.flatnonzero(alive))
     row: dict[str, Any] = {"games": len(games)}
     one, other = clean.distribution, disturbed.distribution
-    divergence = kl_divergence(_torch(one), _torch(other))
-    row["divergence"] = _mean(divergence if divergence.dim() == 1 else divergence.sum(-1), games)
+    row["divergence"] = _mean(_divergence(_torch(one), _torch(other)), games)
     same = (one.mode() == other.mode()).reshape(len(alive), -1).all(-1)
     row["same_action"] = _mean(same, games)
     row["state_change"] = _mean(_distance(clean.state, disturbed.state), games)
@@ -157,6 +156,16 @@ def _lift(found: Mapping[str, Tensor], picture: Any, changed: Any) -> Tensor | N
     return torch.where(even > 0, (looks * places).sum(-1) / even.clamp_min(_SMALL), torch.ones_like(even))
 
 
+def _divergence(one: Any, other: Any) -> Tensor:
+    """Return the KL divergence of the second from the first for each game (B,), finite for impossible actions too."""
+    if isinstance(one, torch.distributions.Categorical):
+        mine, theirs = (each.logits.double().log_softmax(-1) for each in (one, other))
+        terms: Tensor = mine.exp() * (mine - theirs)  # PyTorch's own is infinite where a probability underflows
+        return terms.sum(-1).clamp_min(0)
+    divergence: Tensor = kl_divergence(one, other)
+    return divergence if divergence.dim() == 1 else divergence.sum(-1)
+
+
 def _torch(distribution: Distribution) -> Any:
     """Return PyTorch's own distribution behind SB3's."""
     if isinstance(distribution, CategoricalDistribution) or isinstance(
@@ -178,6 +187,6 @@ def _mean(values: Tensor, games: Tensor) -> Any:
 
 
 def _as_lists(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return rows as one list per name; a figure that some steps lack is NaN there, which JSON keeps as null."""
+    """Return rows as one list per name; a figure that some steps lack is None there, which JSON keeps as null."""
     names = dict.fromkeys(name for row in rows for name in row if name != "step")
     return {"steps": [row["step"] for row in rows], **{name: [row.get(name) for row in rows] for name in names}}

@@ -13,6 +13,7 @@ from gymnasium import Space
 from stable_baselines3.common.vec_env import VecEnv
 
 from rims_rl.config import TrainConfig
+from rims_rl.errors import ConfigError, NonFiniteError
 from rims_rl.evaluation import check_actions, evaluation_env, play_episodes
 from rims_rl.experiments.robustness.conditions import Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig
@@ -72,10 +73,23 @@ def play_cell(cell: Cell) -> dict[str, Any]:
     Raises:
         ConfigError: when the environment can't be made, or takes other actions than the agent.
         CheckpointError: when the weights can't be read.
+        NonFiniteError: when the agent's output or a score is not finite.
     """
     began = time.monotonic()
     result = _watched(cell) if cell.watches_mechanism else _scored(cell)
     return {**result, "seconds": round(time.monotonic() - began, 2)}
+
+
+def check_agent(cell: Cell, env: VecEnv, seen: Any) -> None:
+    """Raise ConfigError when a cell's agent can't be loaded, or could not play in an environment that shows `seen`."""
+    policy = _policy(cell, env)
+    try:
+        policy.obs_to_tensor(seen)
+    except ValueError:
+        raise ConfigError(
+            f"{cell.path} was trained with observations {policy.observation_space}, but "
+            f"{cell.condition.env or cell.run.env} shows {env.observation_space}"
+        ) from None
 
 
 def _scored(cell: Cell) -> dict[str, Any]:
@@ -86,6 +100,8 @@ def _scored(cell: Cell) -> dict[str, Any]:
         found = play_episodes(policy, env, config.episodes, deterministic=config.deterministic, seed=config.seed)
     finally:
         env.close()
+    if not np.isfinite(found.scores).all():
+        raise NonFiniteError("a game's score is not finite (NaN or infinity)")
     return {
         "scores": [game.score for game in found.episodes],
         "lengths": [game.length for game in found.episodes],

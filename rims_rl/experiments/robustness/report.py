@@ -1,4 +1,4 @@
-"""What comes out of a robustness report: tables on the terminal and as Markdown, the JSON file, W&B, the plots."""
+"""What comes out of a robustness report: tables on the terminal and as Markdown, JSON, W&B, the plots."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from rich.table import Table
 
 from rims_rl.errors import ConfigError
 from rims_rl.experiments.robustness.conditions import CLEAN, Condition
-from rims_rl.experiments.robustness.config import RobustnessConfig, plain_settings
+from rims_rl.experiments.robustness.config import RobustnessConfig
 from rims_rl.experiments.robustness.findings import Findings, read_findings
 from rims_rl.experiments.robustness.folder import RobustnessFolder
 from rims_rl.experiments.robustness.grid import RANDOM_GAMES, Grid
 from rims_rl.experiments.robustness.plots import draw_all
+from rims_rl.experiments.robustness.results import as_json
 from rims_rl.experiments.robustness.statistics import DRAWS, FEW, Estimate
 from rims_rl.experiments.robustness.tracking import track_report
 from rims_rl.machine import describe_machine
@@ -48,7 +49,7 @@ def write_report(config: RobustnessConfig, folder: RobustnessFolder, grid: Grid,
     if not findings.scores:
         return
     sheets, notes = list(all_sheets(findings)), all_notes(config, findings)
-    write_text(folder.results, json.dumps(as_json(config, findings, about), indent=1) + "\n")
+    write_text(folder.results, json.dumps(as_json(config, findings, about), indent=1, allow_nan=False) + "\n")
     write_text(folder.table, markdown(sheets, notes, about))
     print_sheets(sheets, notes)
     try:
@@ -76,24 +77,29 @@ def all_sheets(findings: Findings) -> Iterator[Sheet]:
 def summary(findings: Findings) -> Sheet:
     """Return one row per world and core, and one over all worlds where there are several."""
     headings = ["agent", "world", "seeds", "random", "clean", "human-normalised"]
-    headings += [f"retained, {_FAMILY_TITLES[family]}" for family in findings.families]
+    headings += [f"{what}, {_FAMILY_TITLES[family]}" for family in findings.families for what in ("score", "retained")]
     worlds: list[str | None] = [*findings.worlds, *([None] if len(findings.worlds) > 1 else [])]
     rows = [_summary_row(findings, label, world) for world in worlds for label in findings.labels]
     return Sheet("What is left of the score", headings, [row for row in rows if row])
 
 
 def _summary_row(findings: Findings, label: str, world: str | None) -> list[str]:
-    group = findings.group(label, world)
-    if not group:
+    if not findings.group(label, world):
         return []
     random = None if world is None else findings.random_mean(world)
     clean = None if world is None else findings.over_runs(findings.mean, label, [CLEAN], world)
-    row = [label, world or "all", str(len(group)), "" if random is None else f"{random:,.2f}", _number(clean)]
-    row.append(_percent(findings.over_runs(findings.human, label, [CLEAN], world)))
-    return row + [
-        _percent(findings.over_runs(findings.retained, label, findings.of_family(family), world))
-        for family in findings.families
+    row = [
+        label,
+        world or "all",
+        str(findings.seeds(label, world)),
+        "" if random is None else f"{random:,.2f}",
+        _number(clean),
     ]
+    row.append(_percent(findings.over_runs(findings.human, label, [CLEAN], world)))
+    for conditions in map(findings.of_family, findings.families):
+        score = None if world is None else findings.over_runs(findings.mean, label, conditions, world)
+        row += [_number(score), _percent(findings.over_runs(findings.retained, label, conditions, world))]
+    return row
 
 
 def comparison(findings: Findings) -> Sheet:
@@ -192,7 +198,7 @@ def all_notes(config: RobustnessConfig, findings: Findings) -> list[str]:
         "games of its own where the dynamics are others. Over runs: interquartile mean [95 % stratified bootstrap "
         f"interval, {DRAWS:,} draws].",
     ]
-    fewest = min(len(findings.group(label, world)) for label in findings.labels for world in findings.worlds
+    fewest = min(findings.seeds(label, world) for label in findings.labels for world in findings.worlds
                  if findings.group(label, world))  # fmt: skip
     if fewest < FEW:
         notes.append(f"Only {fewest} seed{'s' * (fewest != 1)} per agent and world, fewer than {FEW}: differences "
@@ -200,6 +206,8 @@ def all_notes(config: RobustnessConfig, findings: Findings) -> list[str]:
     weak = [one.path.name for one in findings.subjects if findings.retained(one, CLEAN) is None]
     if weak:
         notes.append(f"No better than random play in the clean world, so nothing can be retained: {', '.join(weak)}.")
+    if findings.missing:
+        notes.append(f"Unfinished: {findings.missing} cells have no result, and means are over those that have one.")
     return [*notes, describe_machine()]
 
 
@@ -220,46 +228,9 @@ def print_sheets(sheets: list[Sheet], notes: list[str]) -> None:
     for sheet in sheets:
         table = Table(title=sheet.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for number, heading in enumerate(sheet.headings):
-            table.add_column(heading, justify="left" if number == 0 else "right")
+            table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
         for row in sheet.rows:
             table.add_row(*row)
-        console.print(table, highlight=False)
+        console.print(table, highlight=False, markup=False)
     for note in notes:
         console.print(note, style="dim", highlight=False, markup=False)
-
-
-# ---------------------------------------------------------------------- JSON
-
-
-def as_json(config: RobustnessConfig, findings: Findings, about: dict[str, Any]) -> dict[str, Any]:
-    """Return every figure as JSON-safe data."""
-    return {
-        **about, "settings": plain_settings(config), "measured_on": describe_machine(),
-        "random": [
-            {"world": world, **condition._asdict(), "mean": float(scores.mean()), "scores": scores.tolist()}
-            for (world, condition), scores in findings.random.items()
-        ],
-        "scores": [
-            {**_who(subject), **condition._asdict(), "family": condition.family, "mean": float(scores.mean()),
-             "retained": findings.retained(subject, condition), "human_normalised": findings.human(subject, condition),
-             "scores": scores.tolist()}
-            for (subject, condition), scores in findings.scores.items()
-        ],
-        "summary": [
-            {"agent": label, "family": family, "retained": _plain(findings, label, family)}
-            for label in findings.labels for family in findings.families
-        ],
-        "mechanism": [
-            {**_who(subject), **result, **condition._asdict()}
-            for (subject, condition), result in findings.mechanism.items()
-        ],
-    }  # fmt: skip
-
-
-def _who(subject: Any) -> dict[str, Any]:
-    return {"agent": subject.label, "world": subject.world, "seed": subject.run.seed, "run": str(subject.path)}
-
-
-def _plain(findings: Findings, label: str, family: str) -> dict[str, Any] | None:
-    found = findings.over_runs(findings.retained, label, findings.of_family(family))
-    return None if found is None else found._asdict()

@@ -5,26 +5,33 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from stable_baselines3.common.vec_env import VecEnv
 
 from rims_rl.errors import ConfigError, RimsError
 from rims_rl.experiments.robustness.cells import read_cell, run_cell
+from rims_rl.experiments.robustness.conditions import Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig
 from rims_rl.experiments.robustness.folder import RobustnessFolder, folder_for, save_settings
 from rims_rl.experiments.robustness.grid import Grid, make_grid
-from rims_rl.experiments.robustness.play import Cell, world
+from rims_rl.experiments.robustness.play import Cell, agent_of, check_agent, world
 from rims_rl.experiments.robustness.report import write_report
 from rims_rl.experiments.robustness.subjects import read_subjects
 from rims_rl.experiments.workers import StopRequest
 from rims_rl.runs import check_writable, locked
 from rims_rl.signals import StopSignals
+
+_SECONDS_TO_WAIT = 0.5
 
 
 def run_robustness(config: RobustnessConfig) -> int:
@@ -37,21 +44,32 @@ def run_robustness(config: RobustnessConfig) -> int:
         ConfigError: for settings, runs or a folder that can't be used; nothing was made then.
     """
     config.check()
+    agent_of.cache_clear()  # a run may have been trained further since this process read it last
     folder, subjects = folder_for(config), read_subjects(config.runs)
     grid = make_grid(config, folder, subjects)
-    _try_environments(grid)
     if config.resume is None:
         check_writable(folder)
+    _try_everything(grid)
     try:
         return _run_in_folder(config, folder, grid)
     except OSError as error:
         raise RimsError(f"{error.filename or 'the disk'}: {error.strerror or error}") from None
 
 
-def _try_environments(grid: Grid) -> None:
-    """Make one copy of every environment with dynamics of its own, so that what can't be made is told at once."""
-    for cell in grid.random.values():
-        world(cell, copies=1).close()
+def _try_everything(grid: Grid) -> None:
+    """Make one copy of every environment with dynamics of its own, load every agent, and see whether they fit.
+
+    So what can't work is told at once, before anything is written.
+    """
+    with ExitStack() as stack:
+        envs: dict[tuple[str, Condition], tuple[VecEnv, Any]] = {}
+        for key, cell in grid.random.items():
+            env = world(cell, copies=1)
+            stack.callback(env.close)
+            envs[key] = env, env.reset()
+        for (subject, condition), cell in grid.scores.items():
+            if condition == condition.dynamics:
+                check_agent(cell, *envs[subject.world, condition])
 
 
 def _run_in_folder(config: RobustnessConfig, folder: RobustnessFolder, grid: Grid) -> int:
@@ -107,6 +125,8 @@ def _measure(
     failed: dict[str, int] = {}
     results = _here(cells, stopped) if workers == 1 else _side_by_side(cells, workers, stopped)
     for cell, error in results:
+        if isinstance(error, BrokenProcessPool) and stopped():
+            continue  # a signal that ends us may have gone to the workers, too
         if error is not None:
             reason = _one_line(error)
             failed[reason] = failed.get(reason, 0) + 1
@@ -128,10 +148,10 @@ def _here(cells: Sequence[Cell], stopped: Callable[[], bool]) -> Iterator[tuple[
 
 
 def _error_of(cell: Cell) -> BaseException | None:
-    """Run a cell and return what went wrong."""
+    """Run a cell and return what went wrong, whatever it is: the other cells go on, as they do beside a worker."""
     try:
         run_cell(cell)
-    except (RimsError, OSError) as error:
+    except Exception as error:
         return error
     return None
 
@@ -139,21 +159,63 @@ def _error_of(cell: Cell) -> BaseException | None:
 def _side_by_side(
     cells: Sequence[Cell], workers: int, stopped: Callable[[], bool]
 ) -> Iterator[tuple[Cell, BaseException | None]]:
-    """Run cells in processes; when asked to stop, those under way are finished and no other is begun."""
+    """Run cells in processes; when asked to stop, those under way are finished and no other is begun.
+
+    A process that dies takes with it the cells that the others were at; the rest goes on in new processes.
+    """
+    waiting = deque(cells)
+    while waiting and not stopped():
+        yield from _in_new_processes(waiting, workers, stopped)
+
+
+def _in_new_processes(
+    waiting: deque[Cell], workers: int, stopped: Callable[[], bool]
+) -> Iterator[tuple[Cell, BaseException | None]]:
+    """Take cells from those that wait, one per process at a time, until all are done or a process dies."""
     context = multiprocessing.get_context("spawn")
+    running: dict[Future[None], Cell] = {}
+    is_broken = False
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
-        futures: dict[Future[None], Cell] = {pool.submit(run_cell, cell): cell for cell in cells}
-        for future in as_completed(futures):
-            if stopped():
-                pool.shutdown(wait=False, cancel_futures=True)
-            if not future.cancelled():
-                yield futures[future], future.exception()
+        while running or (waiting and not is_broken and not stopped()):
+            while waiting and len(running) < workers and not is_broken and not stopped():
+                try:
+                    with _interrupts_held_back():
+                        running[pool.submit(run_cell, waiting[0])] = waiting[0]
+                    waiting.popleft()
+                except BrokenProcessPool:
+                    is_broken = True
+            done, _ = wait(running, timeout=_SECONDS_TO_WAIT, return_when=FIRST_COMPLETED)
+            for future in done:
+                error = future.exception()
+                is_broken = is_broken or isinstance(error, BrokenProcessPool)
+                yield running.pop(future), error
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait; a process that is started meanwhile holds it back for good, from its first moment on."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and the processor's other cores to the other workers."""
+    """Leave Ctrl-C to the parent, the processor's other cores to the other workers, and end when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rich import get_console
 
 from rims_rl.experiments.robustness.config import RobustnessConfig, plain_settings
 from rims_rl.experiments.robustness.folder import RobustnessFolder
@@ -29,9 +31,16 @@ def track_report(
     run = start_wandb_run(settings, folder.path)
     if run.mode == "disabled":
         return
+    try:
+        run.log(_contents(sheets, plots), 0)
+    except Exception as error:  # whatever W&B does, the report lies on the disk
+        get_console().print(f"W&B did not take the report: {error}", highlight=False, soft_wrap=True, markup=False)
+    run.finish()
+
+
+def _contents(sheets: Sequence[Sheet], plots: Sequence[Path]) -> dict[str, Any]:
+    """Return the tables and pictures as W&B takes them."""
     import wandb
 
     tables = {sheet.title: wandb.Table(columns=list[str | int](sheet.headings), data=sheet.rows) for sheet in sheets}
-    pictures = {f"plots/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
-    run.log({**tables, **pictures}, 0)
-    run.finish()
+    return {**tables, **{f"plots/{plot.stem}": wandb.Image(str(plot)) for plot in plots}}
