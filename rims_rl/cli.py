@@ -315,7 +315,8 @@ def parse_robustness(arguments: list[str]) -> Any:
     if "resume" not in given or "-h" in arguments or "--help" in arguments:
         return parse(RobustnessConfig, arguments, "robustness")
     _check_resumed("report", RobustnessConfig, given, FREE_TO_CHANGE)
-    return parse(RobustnessConfig, arguments, "robustness", load_settings(Path(given["resume"])))
+    before = load_settings(Path(given["resume"]))
+    return before.joined_by(parse(RobustnessConfig, arguments, "robustness", before))
 
 
 def _check_resumed(what: str, kind: type[Any], given: Iterable[str], changeable: frozenset[str]) -> None:

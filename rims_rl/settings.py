@@ -59,8 +59,8 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
         if value in get_args(kind) and not isinstance(value, bool):
             return value
         raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}")
-    if get_origin(kind) is tuple and get_args(kind)[0] is int:
-        return _converted_to_counts(value, where)
+    if get_origin(kind) is tuple and get_args(kind)[0] in _LISTS:
+        return _converted_to_numbers(value, get_args(kind)[0], where)
     plain = get_origin(kind) or kind
     converted = _CONVERTERS[plain](value)
     if converted is None:
@@ -81,11 +81,11 @@ def _converted_to_one_of(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
     raise ConfigError(f"{where} must be {' or '.join(_EXPECTED[kind] for kind in concrete)}, got {value!r}")
 
 
-def _converted_to_counts(value: Any, where: str) -> tuple[int, ...]:
-    counts = [_to_int(item) for item in value] if isinstance(value, list | tuple) else [None]
-    known = tuple(count for count in counts if count is not None)
-    if len(known) < len(counts):
-        raise ConfigError(f"{where} must be a list of whole numbers, got {value!r}")
+def _converted_to_numbers(value: Any, kind: type[Any], where: str) -> tuple[Any, ...]:
+    items = [_CONVERTERS[kind](item) for item in value] if isinstance(value, list | tuple) else [None]
+    known = tuple(item for item in items if item is not None)
+    if len(known) < len(items):
+        raise ConfigError(f"{where} must be a list of {_LISTS[kind]}, got {value!r}")
     return known
 
 
@@ -131,6 +131,7 @@ def _to_texts(value: Any) -> tuple[str, ...] | None:
 _CONVERTERS: dict[Any, Any] = {
     bool: _to_bool, int: _to_int, float: _to_float, str: _to_text, Path: _to_path, dict: _to_pairs, tuple: _to_texts,
 }  # fmt: skip
+_LISTS: dict[Any, str] = {int: "whole numbers", float: "numbers"}
 _EXPECTED: dict[Any, str] = {
     bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path",
     dict: "a mapping of plain values", tuple: "a list of texts",

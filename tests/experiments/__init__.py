@@ -1,1 +1,1 @@
-"""Tests of the agents."""
+"""Tests of the experiments."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from rims_rl.validation import check_device
 
 _Names = Annotated[tuple[str, ...], arg(metavar="NAME ...")]
 _LARGEST = 100_000
+_MEASURED = ("runs", "kinds", "intensities", "splits", "variants", "test_envs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class RobustnessConfig:
     output: OptionalPath = None
     """Folder of the report; by default runs/robustness_<time>."""
     resume: OptionalPath = None
-    """Go on with the report in this folder: what was played stays; further runs, kinds and the like may be given."""
+    """Go on with the report in this folder: what was played stays, and runs, kinds and the like are added."""
     device: str = "cpu"
     """Where the networks run: cpu, cuda, cuda:1, auto."""
     wandb: Literal["auto", "online", "offline", "disabled"] = "disabled"
@@ -84,6 +85,15 @@ class RobustnessConfig:
         self._check_distractors()
         check_device(self.device)
 
+    def joined_by(self, other: RobustnessConfig) -> RobustnessConfig:
+        """Return the other settings with all that is measured here, too: a resume adds and never takes away."""
+        both: dict[str, Any] = {
+            name: tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name)))) for name in _MEASURED
+        }
+        if len(both["kinds"]) > 1:
+            both["kinds"] = tuple(kind for kind in both["kinds"] if kind != "none")
+        return replace(other, **both)
+
     @property
     def kinds_shown(self) -> tuple[str, ...]:
         """The kinds, each once; empty for `none`."""
@@ -100,10 +110,9 @@ class RobustnessConfig:
 
 
 FREE_TO_CHANGE = frozenset(
-    {"resume", "runs", "kinds", "intensities", "splits", "variants", "test_envs", "mechanism", "workers", "device"}
-    | {"wandb", "wandb_project", "wandb_entity"}
+    {"resume", "mechanism", "workers", "device", "wandb", "wandb_project", "wandb_entity", *_MEASURED}
 )
-"""What a resumed report may be given anew: it changes what is measured beside what was, not how."""
+"""What a resumed report may be given: it adds to what is measured, or changes where it is, not how."""
 
 
 def plain_settings(config: RobustnessConfig) -> dict[str, Any]:

@@ -97,17 +97,8 @@ def load_settings(path: Path) -> RobustnessConfig:
     entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
     entries.pop("about", None)
     runs = tuple(Path(run) for run in entries.pop("runs", []))
-    intensities = _numbers(entries.pop("intensities", []), folder.config_file)
     settings = checked_settings(entries, RobustnessConfig, str(folder.config_file))
-    return replace(RobustnessConfig(), runs=runs, intensities=intensities, resume=path, **settings)
-
-
-def _numbers(values: Any, file: Path) -> tuple[float, ...]:
-    """Return a list of numbers, which `checked_settings` does not know; raises ConfigError for anything else."""
-    are_numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
-    if not are_numbers:
-        raise ConfigError(f"{file}: intensities must be a list of numbers, got {values!r}")
-    return tuple(float(value) for value in values)
+    return replace(RobustnessConfig(), runs=runs, resume=path, **settings)
 
 
 def _about(folder: RobustnessFolder) -> dict[str, Any]:
