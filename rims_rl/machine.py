@@ -14,12 +14,16 @@ import torch
 from rims_rl.runs import versions
 
 
+def processor_cores() -> int:
+    """Return how many of the processor's cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """Return what tells this machine's numbers from another's."""
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     found: dict[str, Any] = {
         "processor": processor_name(),
-        "cores": usable,
+        "cores": processor_cores(),
         "torch_threads": torch.get_num_threads(),
         "system": platform.platform(),
     }

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
@@ -31,17 +31,25 @@ C = TypeVar("C", bound=ExperimentConfig)
 _LONGEST_NAME = 120
 
 
-class ExperimentFolder(RunFolder):
-    """The paths of one experiment."""
+class ReportFolder(RunFolder):
+    """The paths of something that is measured part by part and reported on."""
+
+    parts_name: ClassVar[str]
+    """Name of the folder that holds the parts."""
+
+    @property
+    def parts(self) -> Path:
+        """Folder of the parts."""
+        return self.path / self.parts_name
 
     @property
     def results(self) -> Path:
-        """Settings, versions, table and every trial's figures."""
+        """Settings, versions and every figure."""
         return self.path / "results.json"
 
     @property
     def table(self) -> Path:
-        """The table as Markdown."""
+        """The tables as Markdown."""
         return self.path / "table.md"
 
     @property
@@ -49,22 +57,28 @@ class ExperimentFolder(RunFolder):
         """Folder of the plots and videos."""
         return self.path / "plots"
 
-    def trial(self, variant: str, seed: int) -> TrialFolder:
-        """Return the folder of one trial."""
-        return TrialFolder(self.path / "trials" / f"{folder_name(variant)}_seed{seed}")
-
     def holds_a_run(self) -> bool:
-        """Whether anything lies here that a new experiment would overwrite, or take for its own."""
-        trials = self.path / "trials"
-        return super().holds_a_run() or self.results.exists() or (trials.is_dir() and any(trials.iterdir()))
+        """Whether anything lies here that a new one would overwrite, or take for its own."""
+        has_parts = self.parts.is_dir() and any(self.parts.iterdir())
+        return super().holds_a_run() or self.results.exists() or has_parts
 
     def create(self) -> None:
         """Make the folder and those inside it; raises ConfigError when the system refuses."""
         try:
-            for folder in (self.path, self.path / "trials", self.plots):
+            for folder in (self.path, self.parts, self.plots):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be made: {error.strerror or error}") from None
+
+
+class ExperimentFolder(ReportFolder):
+    """The paths of one experiment."""
+
+    parts_name = "trials"
+
+    def trial(self, variant: str, seed: int) -> TrialFolder:
+        """Return the folder of one trial."""
+        return TrialFolder(self.parts / f"{folder_name(variant)}_seed{seed}")
 
 
 def folder_name(variant: str) -> str:
@@ -104,16 +118,25 @@ def plain_settings(config: ExperimentConfig) -> dict[str, Any]:
 
 def save_settings(folder: ExperimentFolder, name: str, config: ExperimentConfig) -> None:
     """Write `config.yaml`: all settings, and under `about` the experiment, the versions and every command."""
+    write_settings(folder, plain_settings(config), {"experiment": name}, is_resumed=config.resume is not None)
+
+
+def write_settings(
+    folder: ReportFolder, settings: dict[str, Any], head: dict[str, str], *, is_resumed: bool
+) -> dict[str, Any]:
+    """Write `config.yaml` and return what it says under `about`: its head, the versions and every command."""
     now, line = time.strftime("%Y-%m-%d %H:%M:%S"), shlex.join(command_line())
-    about: dict[str, Any] = {"experiment": name, "command": line, "started": now, "versions": versions()}
-    if config.resume is not None:
-        about = {**about, **_about(folder)}
+    about: dict[str, Any] = {**head, "command": line, "started": now, "versions": versions()}
+    if is_resumed:
+        about = {**about, **read_about(folder)}
         about["resumed"] = [*about.get("resumed", []), {"command": line, "at": now, "versions": versions()}]
-    text = yaml.safe_dump({**plain_settings(config), "about": about}, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump({**settings, "about": about}, sort_keys=False, allow_unicode=True, width=120)
     write_text(folder.config_file, text)
+    return about
 
 
-def _about(folder: ExperimentFolder) -> dict[str, Any]:
+def read_about(folder: ReportFolder) -> dict[str, Any]:
+    """Return what `config.yaml` says under `about`."""
     entries = parse_mapping(str(folder.config_file), read_text(folder.config_file)).get("about")
     return dict(entries) if isinstance(entries, dict) else {}
 
@@ -128,7 +151,7 @@ def load_settings(path: Path, name: str, kind: type[C]) -> C:
     if not folder.config_file.is_file():
         raise ConfigError(f"{path} holds no experiment: there is no config.yaml in it")
     entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
-    found = _about(folder).get("experiment")
+    found = read_about(folder).get("experiment")
     if found != name:
         raise ConfigError(f"{path} holds {found or 'a training run'}, not the experiment {name}")
     entries.pop("about", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,6 +20,7 @@ from rims_rl.experiments.registry import make_experiment
 from rims_rl.experiments.report import draw_all, print_table, write_results
 from rims_rl.experiments.tracking import track
 from rims_rl.experiments.workers import Job, StopRequest, run_jobs
+from rims_rl.machine import processor_cores
 from rims_rl.runs import check_writable, locked
 from rims_rl.signals import StopSignals
 from rims_rl.validation import check_device
@@ -81,15 +81,11 @@ def _jobs(experiment: Experiment[Any], folder: ExperimentFolder) -> list[Job]:
 
 def _threads(config: ExperimentConfig, trials: int) -> int:
     """Return the CPU threads of a trial: it is kept in the settings, since a resume with others rounds otherwise."""
-    return config.torch_threads or max(1, _processor_cores() // _workers(config, trials))
+    return config.torch_threads or max(1, processor_cores() // _workers(config, trials))
 
 
 def _workers(config: ExperimentConfig, trials: int) -> int:
-    return max(1, min(config.workers or _processor_cores(), trials))
-
-
-def _processor_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(config.workers or processor_cores(), trials))
 
 
 def run_job(job: Job, say: Callable[[int, Row], None], stopped: Callable[[], bool]) -> Outcome | None:

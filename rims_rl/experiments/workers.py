@@ -11,8 +11,8 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -27,6 +27,7 @@ from rims_rl.experiments.display import Display
 from rims_rl.experiments.folder import ExperimentFolder
 from rims_rl.experiments.loop import Row
 from rims_rl.experiments.variants import Variant
+from rims_rl.signals import held_back
 
 _SECONDS_BETWEEN_REPORTS = 0.5
 _SECONDS_TO_WAIT = 0.2
@@ -160,7 +161,7 @@ class _Pool:
             job = self.waiting.popleft()
             reports, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(target=_work, args=(job, theirs), daemon=True)
-            with _signals_held_back():
+            with held_back(*_STOPPING_SIGNALS):
                 process.start()
             theirs.close()
             self.running[job.name] = _Worker(process, reports)
@@ -207,19 +208,6 @@ def _death(code: int | None) -> str:
     if code is not None and code < 0:
         return f"its process was ended by {signal.Signals(-code).name}"
     return f"its process ended with code {code}"
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait; a process that is started meanwhile holds them back until it is ready for them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(job: Job, reports: Connection) -> None:

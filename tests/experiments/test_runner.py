@@ -222,7 +222,7 @@ class TestWorkers:
         assert f"torch threads: {before + 1}" in results(tmp_path)["trials"][0]["measured_on"]
 
     def test_the_threads_of_a_trial_are_kept_for_a_resume(self, tmp_path: Path, monkeypatch) -> None:
-        monkeypatch.setattr(runner, "_processor_cores", lambda: 6)
+        monkeypatch.setattr(runner, "processor_cores", lambda: 6)
         run_experiment("copying", replace(TINY, output=tmp_path, workers=1, torch_threads=0, models=("rim",), seeds=1))
         assert load_settings(tmp_path, "copying", CopyingConfig).torch_threads == 6
 
@@ -309,5 +309,5 @@ def test_every_experiment_of_the_registry_can_be_imported() -> None:
 
 
 def test_workers_share_the_processor_s_cores(monkeypatch) -> None:
-    monkeypatch.setattr(runner, "_processor_cores", lambda: 8)
+    monkeypatch.setattr(runner, "processor_cores", lambda: 8)
     assert [runner._workers(replace(TINY, workers=wanted), 5) for wanted in (0, 1, 3, 9)] == [5, 1, 3, 5]

@@ -9,60 +9,27 @@ A folder such as runs/robustness_20260102-030405 holds
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rims_rl.errors import ConfigError
+from rims_rl.experiments.folder import ReportFolder, read_about, write_settings
 from rims_rl.experiments.robustness.conditions import Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig, plain_settings
-from rims_rl.runs import RUNS, RunFolder, command_line, versions
+from rims_rl.runs import RUNS
 from rims_rl.settings import checked_settings, parse_mapping, read_text
-from rims_rl.storage.tensor_files import write_text
 
 
-class RobustnessFolder(RunFolder):
+class RobustnessFolder(ReportFolder):
     """The paths of one report."""
 
-    @property
-    def cells(self) -> Path:
-        """Folder of the measurements."""
-        return self.path / "cells"
-
-    @property
-    def results(self) -> Path:
-        """Every figure of the report."""
-        return self.path / "results.json"
-
-    @property
-    def table(self) -> Path:
-        """The report as Markdown."""
-        return self.path / "table.md"
-
-    @property
-    def plots(self) -> Path:
-        """Folder of the plots."""
-        return self.path / "plots"
+    parts_name = "cells"
 
     def cell(self, subject: str, condition: Condition, kind: str = "scores") -> Path:
         """Return the file of one measurement: `scores`, or `mechanism`."""
-        return self.cells / f"{kind}_{subject}_{condition.slug}.json"
-
-    def holds_a_run(self) -> bool:
-        """Whether anything lies here that a new report would overwrite, or take for its own."""
-        return super().holds_a_run() or self.results.exists() or self.cells.exists()
-
-    def create(self) -> None:
-        """Make the folder and those inside it; raises ConfigError when the system refuses."""
-        try:
-            for folder in (self.path, self.cells, self.plots):
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{self.path} cannot be made: {error.strerror or error}") from None
+        return self.parts / f"{kind}_{subject}_{condition.slug}.json"
 
 
 def folder_for(config: RobustnessConfig) -> RobustnessFolder:
@@ -73,14 +40,8 @@ def folder_for(config: RobustnessConfig) -> RobustnessFolder:
 
 def save_settings(folder: RobustnessFolder, config: RobustnessConfig) -> dict[str, Any]:
     """Write `config.yaml` and return what it says under `about`: versions and commands."""
-    now, line = time.strftime("%Y-%m-%d %H:%M:%S"), shlex.join(command_line())
-    about: dict[str, Any] = {"report": "robustness", "command": line, "started": now, "versions": versions()}
-    if config.resume is not None:
-        about = {**about, **_about(folder)}
-        about["resumed"] = [*about.get("resumed", []), {"command": line, "at": now, "versions": versions()}]
-    text = yaml.safe_dump({**plain_settings(config), "about": about}, sort_keys=False, allow_unicode=True, width=120)
-    write_text(folder.config_file, text)
-    return about
+    head, is_resumed = {"report": "robustness"}, config.resume is not None
+    return write_settings(folder, plain_settings(config), head, is_resumed=is_resumed)
 
 
 def load_settings(path: Path) -> RobustnessConfig:
@@ -92,15 +53,10 @@ def load_settings(path: Path) -> RobustnessConfig:
     folder = RobustnessFolder(path.expanduser())
     if not folder.config_file.is_file():
         raise ConfigError(f"{path} holds no robustness report: there is no config.yaml in it")
-    if _about(folder).get("report") != "robustness":
+    if read_about(folder).get("report") != "robustness":
         raise ConfigError(f"{path} holds no robustness report, but something else")
     entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
     entries.pop("about", None)
     runs = tuple(Path(run) for run in entries.pop("runs", []))
     settings = checked_settings(entries, RobustnessConfig, str(folder.config_file))
     return replace(RobustnessConfig(), runs=runs, resume=path, **settings)
-
-
-def _about(folder: RobustnessFolder) -> dict[str, Any]:
-    entries = parse_mapping(str(folder.config_file), read_text(folder.config_file)).get("about")
-    return dict(entries) if isinstance(entries, dict) else {}

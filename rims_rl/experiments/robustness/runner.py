@@ -28,8 +28,9 @@ from rims_rl.experiments.robustness.play import Cell, agent_of, check_agent, wor
 from rims_rl.experiments.robustness.report import write_report
 from rims_rl.experiments.robustness.subjects import read_subjects
 from rims_rl.experiments.workers import StopRequest
+from rims_rl.machine import processor_cores
 from rims_rl.runs import check_writable, locked
-from rims_rl.signals import StopSignals
+from rims_rl.signals import StopSignals, held_back
 
 _SECONDS_TO_WAIT = 0.5
 
@@ -87,8 +88,7 @@ def _run_in_folder(config: RobustnessConfig, folder: RobustnessFolder, grid: Gri
 
 
 def _workers(config: RobustnessConfig, cells: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(config.workers or cores, cells))
+    return max(1, min(config.workers or processor_cores(), cells))
 
 
 def _say_what_lacks(folder: RobustnessFolder, grid: Grid, failed: dict[str, int]) -> None:
@@ -179,7 +179,7 @@ def _in_new_processes(
         while running or (waiting and not is_broken and not stopped()):
             while waiting and len(running) < workers and not is_broken and not stopped():
                 try:
-                    with _interrupts_held_back():
+                    with held_back(signal.SIGINT):  # for good: a worker leaves Ctrl-C to this process
                         running[pool.submit(run_cell, waiting[0])] = waiting[0]
                     waiting.popleft()
                 except BrokenProcessPool:
@@ -189,19 +189,6 @@ def _in_new_processes(
                 error = future.exception()
                 is_broken = is_broken or isinstance(error, BrokenProcessPool)
                 yield running.pop(future), error
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Let Ctrl-C wait; a process that is started meanwhile holds it back for good, from its first moment on."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:
