@@ -70,6 +70,8 @@ def build_model(config: TrainConfig, env: VecEnv) -> RIMPPO:
         target_kl=config.target_kl,
         bptt_length=config.bptt_length,
         reset_memory_on_life_loss=config.reset_memory_on_life_loss,
+        most_skipped=config.most_skipped,
+        halve_on_oom=config.halve_on_oom,
         policy_kwargs=policy_kwargs(config),
         seed=config.seed,
         device=config.device,

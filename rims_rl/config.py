@@ -172,6 +172,10 @@ class TrainConfig:
     """Normalise advantages within each minibatch."""
     target_kl: OptionalFloat = None
     """Stop an update's epochs early when the policy has moved this far; none by default."""
+    most_skipped: Int = 10
+    """Minibatches in a row that are left out when their loss or gradient is not finite; one more ends the run."""
+    halve_on_oom: bool = False
+    """Once memory runs out in an update, work minibatches through in halves, quarters, ... with the same gradient."""
 
     protocol: Literal["nature", "machado"] = "nature"
     """Atari: nature (no sticky actions, a lost life ends the return, few actions) or machado (sticky 0.25, all 18)."""
@@ -223,13 +227,15 @@ class EvaluateConfig:
     """Play full games with a trained agent and report raw scores."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of the run."""
+    """Folder of the run, or a model.zip in it."""
     episodes: Int = 10
     """Games to play; each copy of the environment plays its fixed share, so that short games are not favoured."""
     seed: Int = 100_000
     """Seed of the games and of the sampled actions; training used seeds near its own."""
     checkpoint: OptionalText = None
     """Which weights: newest, best, final, or the number of a step; by default final, or newest while there is none."""
+    trust_pickle: bool = False
+    """Allow a model.zip of Stable-Baselines3, whose loading runs whatever code whoever made it put in."""
     deterministic: bool = False
     """Always take the likeliest action; otherwise actions are sampled, as is usual on Atari."""
     protocol: Annotated[Literal["nature", "machado"] | None, arg(metavar="{nature,machado}")] = None
@@ -245,7 +251,9 @@ class EvaluateConfig:
     n_envs: Int = 8
     """Games that are played side by side."""
     max_episode_steps: OptionalInt = None
-    """Cut games after this many steps and count them as truncated; Atari: 27000 (half an hour) by default."""
+    """Cut games after so many steps and count them as truncated. Default: 27000 on Atari, else 100000 or its own."""
+    max_minutes: OptionalFloat = None
+    """Stop after so many minutes: games that go on then are cut and count as truncated. Default: never."""
     json: OptionalPath = None
     """File for the result; by default evaluation[_<distractor>].json in the run's folder."""
     device: str = "cpu"
@@ -257,7 +265,7 @@ class RecordConfig:
     """Film one episode of a trained agent beside the activity of its memory's units."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of the run."""
+    """Folder of the run, or a model.zip in it."""
     output: OptionalPath = None
     """Video file (.mp4); by default videos/<checkpoint>_<seed>[_<distractor>].mp4 in the run's folder."""
     frame: OptionalPath = None
@@ -266,6 +274,8 @@ class RecordConfig:
     """Seed of the episode and of the sampled actions."""
     checkpoint: OptionalText = None
     """Which weights: newest, best, final, or the number of a step; by default final, or newest while there is none."""
+    trust_pickle: bool = False
+    """Allow a model.zip of Stable-Baselines3, whose loading runs whatever code whoever made it put in."""
     deterministic: bool = False
     """Always take the likeliest action; otherwise actions are sampled."""
     protocol: Annotated[Literal["nature", "machado"] | None, arg(metavar="{nature,machado}")] = None
@@ -319,7 +329,7 @@ FIELD_NAMES: tuple[str, ...] = tuple(entry.name for entry in fields(TrainConfig)
 # What may differ between the parts of a resumed run: it changes how far and where the run goes, not what is learned.
 RESUMABLE: frozenset[str] = frozenset(
     {"resume", "total_timesteps", "device", "torch_threads", "profile", "verbose", "log_interval", "save_freq"}
-    | {"keep_checkpoints", "eval_freq", "eval_episodes", "video_freq"}
+    | {"keep_checkpoints", "eval_freq", "eval_episodes", "video_freq", "most_skipped", "halve_on_oom"}
     | {"wandb", "wandb_project", "wandb_entity", "wandb_tags"}
 )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class RimsError(Exception):
@@ -31,6 +32,15 @@ class RunExistsError(ConfigError):
 
 class NonFiniteError(RimsError):
     """NaN or infinity where a finite number is needed; the message names the quantity."""
+
+    def __init__(self, message: str, evidence: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.evidence: dict[str, Any] = dict(evidence or {})
+        """Tensors that the numbers came from, by name; empty where the message says it all."""
+
+
+class OutOfMemory(RimsError):  # noqa: N818 - torch's own OutOfMemoryError is another thing
+    """Memory is used up, on a GPU or in the machine; the message names the settings to turn down."""
 
 
 def nearest_names(name: str, known: Iterable[str], most: int = 5) -> str:

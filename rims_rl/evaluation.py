@@ -16,10 +16,11 @@ from rims_rl.building import check_split_has_distractor, env_settings
 from rims_rl.config import AS_TRAINED, EvaluateConfig, TrainConfig
 from rims_rl.envs import is_atari, make_env, resolve_game
 from rims_rl.envs.distractors.distractor import AnyDistractor
+from rims_rl.envs.make import has_step_limit
 from rims_rl.envs.protocols import FRAME_SKIP
 from rims_rl.errors import ConfigError
-from rims_rl.loading import load_agent
-from rims_rl.runs import describe_run, load_config, open_run
+from rims_rl.loading import load_agent, locate
+from rims_rl.runs import describe_run, load_config
 from rims_rl.scores import human_normalised
 from rims_rl.storage.tensor_files import write_text
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 ATARI_STEPS = 27_000
 """Half an hour of play, the usual limit of Atari evaluations."""
 OTHER_STEPS = 100_000
-"""Limit for environments without one of their own, so that an evaluation during training ends."""
+"""Limit for environments without one of their own, so that an evaluation ends."""
 CHANGES = ("variant", "mode", "difficulty")
 """Settings by which an Atari game is another one than the usual."""
 _SHOWN_RULES = ("distractor", "distractor_split", *CHANGES)
@@ -82,7 +83,13 @@ class Evaluation:
 
 
 def play_episodes(
-    policy: RIMPolicy, env: VecEnv, episodes: int, *, deterministic: bool = False, seed: int = 0
+    policy: RIMPolicy,
+    env: VecEnv,
+    episodes: int,
+    *,
+    deterministic: bool = False,
+    seed: int = 0,
+    most_seconds: float | None = None,
 ) -> Evaluation:
     """Play full games with a fixed share of them for each copy, so that short games do not crowd out long ones.
 
@@ -92,11 +99,13 @@ def play_episodes(
         episodes: games to play, spread evenly over the copies.
         deterministic: take the likeliest action instead of sampling one.
         seed: seed of the sampling; torch's own random state stays as it was.
+        most_seconds: once these are over, games that go on are cut and no other begins.
     """
     began = time.monotonic()
+    until = float("inf") if most_seconds is None else began + most_seconds
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        played = _play(policy, env, shares(episodes, env.num_envs), deterministic)
+        played = _play(policy, env, shares(episodes, env.num_envs), deterministic, until)
     return Evaluation([episode for games in played for episode in games], time.monotonic() - began)
 
 
@@ -105,18 +114,27 @@ def shares(episodes: int, copies: int) -> list[int]:
     return [(episodes + index) // copies for index in range(copies)]
 
 
-def _play(policy: RIMPolicy, env: VecEnv, wanted: list[int], deterministic: bool) -> list[list[Episode]]:
-    """Return for each copy its first `wanted` games."""
+def _play(policy: RIMPolicy, env: VecEnv, wanted: list[int], deterministic: bool, until: float) -> list[list[Episode]]:
+    """Return for each copy its first `wanted` games; those that go on at the time `until` are cut."""
     played: list[list[Episode]] = [[] for _ in wanted]
     observations: Any = env.reset()
     state: tuple[np.ndarray, ...] | None = None
     starts = np.ones(env.num_envs, dtype=bool)
+    scores, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
     while any(len(games) < share for games, share in zip(played, wanted, strict=True)):
         actions, state = policy.predict(observations, state, starts, deterministic)
-        observations, _, starts, infos = env.step(actions)
-        for games, share, info in zip(played, wanted, infos, strict=True):
+        observations, rewards, starts, infos = env.step(actions)
+        scores, lengths = scores + rewards, lengths + 1
+        is_over = time.monotonic() > until
+        for index, (games, share, info) in enumerate(zip(played, wanted, infos, strict=True)):
             if "episode" in info and len(games) < share:
                 games.append(_finished(info))
+            elif is_over and len(games) < share:
+                games.append(Episode(float(scores[index]), int(lengths[index]), True))
+            if "episode" in info or "worker_restarted" in info:
+                scores[index], lengths[index] = 0.0, 0
+        if is_over:
+            break
     return played
 
 
@@ -195,6 +213,8 @@ def evaluation_env(
             settings["terminal_on_life_loss"] = True  # the memory is wiped there as it was in training
     elif max_steps is not None:
         settings["max_episode_steps"] = max_steps
+    elif not has_step_limit(run.env):
+        settings.setdefault("max_episode_steps", OTHER_STEPS)
     return make_env(
         run.env, n_envs, seed, protocol=protocol, route=route, frame_stack=run.frame_stack, training=False, **settings
     )
@@ -205,13 +225,23 @@ def step_limit(run: TrainConfig) -> int:
     return ATARI_STEPS if is_atari(run.env) else OTHER_STEPS
 
 
-def check_actions(policy: RIMPolicy, env: VecEnv) -> None:
-    """Raise ConfigError when the policy was trained with other actions than the environment takes."""
+def check_spaces(policy: RIMPolicy, env: VecEnv) -> None:
+    """Raise ConfigError when the policy was trained with other actions or observations than the environment has."""
     if policy.action_space != env.action_space:
         raise ConfigError(
             f"the agent was trained with actions {policy.action_space}, but the environment takes {env.action_space}; "
             "evaluate it with the protocol of its training"
         )
+    seen, shown = (_shapes(space) for space in (policy.observation_space, env.observation_space))
+    if seen != shown:
+        raise ConfigError(f"the agent was trained with observations {seen}, but the environment shows {shown}")
+
+
+def _shapes(space: Any) -> Any:
+    """Return an observation space's shapes and types, axes in rising order: SB3 turns images with the channels last."""
+    if hasattr(space, "spaces"):
+        return {name: _shapes(part) for name, part in space.spaces.items()}
+    return tuple(sorted(space.shape or ())), str(space.dtype)
 
 
 def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
@@ -222,9 +252,9 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         CheckpointError: when the weights can't be read.
     """
     _check(config)
-    folder = open_run(config.run)
+    folder, which = locate(config.run, config.checkpoint)
     run = load_config(folder)
-    agent = load_agent(folder, config.checkpoint, config.device)
+    agent = load_agent(folder, which, config.device, trust_pickle=config.trust_pickle)
     copies = min(config.n_envs, config.episodes)
     view = View(config.distractor, config.distractor_split, config.variant)
     env = evaluation_env(
@@ -232,10 +262,11 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
         view=view,
     )  # fmt: skip
     try:
-        check_actions(agent.policy, env)
+        check_spaces(agent.policy, env)
         evaluation = play_episodes(
-            agent.policy, env, config.episodes, deterministic=config.deterministic, seed=config.seed
-        )
+            agent.policy, env, config.episodes, deterministic=config.deterministic, seed=config.seed,
+            most_seconds=None if config.max_minutes is None else 60 * config.max_minutes,
+        )  # fmt: skip
     finally:
         env.close()
     about = {**describe_run(folder, run), "checkpoint": agent.name, "trained_steps": agent.step}
@@ -256,6 +287,8 @@ def _check(config: EvaluateConfig) -> None:
             raise ConfigError(f"--{name} must be at least 1, got {count}")
     if config.seed < 0:
         raise ConfigError(f"--seed must be at least 0, got {config.seed}")
+    if config.max_minutes is not None and not 0 < config.max_minutes < float("inf"):
+        raise ConfigError(f"--max-minutes must be above 0, got {config.max_minutes}")
     if config.json is not None and not config.json.expanduser().absolute().parent.is_dir():
         raise ConfigError(f"--json {config.json}: there is no folder {config.json.parent}")
 

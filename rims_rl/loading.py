@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,15 +14,21 @@ from rims_rl.agents.policy_files import load_policy
 from rims_rl.agents.spaces import space_from_json, space_to_json
 from rims_rl.agents.weights import check_weights
 from rims_rl.building import policy_class_for, policy_kwargs
-from rims_rl.config import TrainConfig
+from rims_rl.config import RESUMABLE, TrainConfig, as_plain
 from rims_rl.errors import CheckpointError, ConfigError
-from rims_rl.runs import RunFolder, load_config
+from rims_rl.runs import RunFolder, load_config, open_run
 from rims_rl.validation import check_device
 
 if TYPE_CHECKING:
     from rims_rl.agents import RIMPPO, RIMPolicy
 
+_log = logging.getLogger(__name__)
 _WEIGHTS = "policy/"
+_NAMES = frozenset({"config", "name", "output"})
+_OF_THE_TASK = frozenset(
+    {"env", "protocol", "route", "frame_stack", "distractor", "distractor_split", "env_kwargs"}
+    | {"core", "core_kwargs", "core_parameters", "encoder", "encoder_kwargs"}
+)
 
 
 class Agent(NamedTuple):
@@ -41,27 +49,93 @@ def facts(model: RIMPPO, config: TrainConfig) -> dict[str, Any]:
         "protocol": config.protocol,
         "observation_space": space_to_json(model.observation_space),
         "action_space": space_to_json(model.action_space),
+        "settings": _of_the_learning(config),
     }
 
 
-def load_agent(folder: RunFolder, which: str | None = None, device: str = "cpu") -> Agent:
+def check_same_run(config: TrainConfig, stored: Stored) -> None:
+    """Compare a run's settings with those that its checkpoint was made with; says in the log what else differs.
+
+    Raises:
+        CheckpointError: when it is of another task or another network; names the first difference.
+    """
+    before, now = stored.manifest.get("about", {}).get("settings", {}), _of_the_learning(config)
+    changed = [name for name, value in now.items() if name in before and before[name] != value]
+    for name in changed:
+        if name in _OF_THE_TASK:
+            raise CheckpointError(f"{stored.path} was made with {name} {before[name]!r}, this run has {now[name]!r}")
+    if changed:
+        then = ", ".join(f"{name} {before[name]!r} (now {now[name]!r})" for name in changed)
+        _log.warning("%s was made with %s", stored.path.name, then)
+
+
+def _of_the_learning(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that decide what is learned, as JSON has them."""
+    plain: dict[str, Any] = json.loads(json.dumps(as_plain(config)))
+    return {name: value for name, value in plain.items() if name not in RESUMABLE | _NAMES}
+
+
+def locate(run: Path, which: str | None) -> tuple[RunFolder, str | None]:
+    """Return the folder of a run, and which of its weights are meant; `run` may be a `model.zip` in it.
+
+    Raises:
+        ConfigError: when there is no run there, or weights are named twice.
+    """
+    if run.suffix != ".zip":
+        return open_run(run), which
+    if which is not None:
+        raise ConfigError(f"{run} and --checkpoint {which} name two agents; give one of them")
+    if not run.expanduser().is_file():
+        raise ConfigError(f"no file at {run}")
+    return open_run(run.parent), run.name
+
+
+def load_agent(
+    folder: RunFolder, which: str | None = None, device: str = "cpu", *, trust_pickle: bool = False
+) -> Agent:
     """Load an agent of a run.
 
     Args:
         folder: the run's folder.
-        which: final, newest, best or the number of a step; by default what was trained longest.
+        which: final, newest, best, the number of a step, or the name of an SB3 archive in the folder; by default what
+            was trained longest.
         device: where it shall run; auto is cuda where there is one.
+        trust_pickle: allow an archive, whose loading runs the code in it.
 
     Raises:
         ConfigError: for a checkpoint that the run does not have, or an unusable device.
-        CheckpointError: when its file is damaged.
+        CheckpointError: when its file is damaged, or an archive is not trusted.
     """
     check_device(device)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    agent = _load(folder, which)
+    is_archive = which is not None and which.endswith(".zip")
+    agent = load_archive(folder.path / str(which), trust=trust_pickle) if is_archive else _load(folder, which)
     agent.policy.to(device)
     agent.policy.set_training_mode(False)
     return agent
+
+
+def load_archive(path: Path, *, trust: bool) -> Agent:
+    """Load the agent in a `model.zip` of Stable-Baselines3, which runs the code in it.
+
+    Raises:
+        CheckpointError: when it is not trusted, damaged, or no agent of RIMPPO.
+    """
+    if not trust:
+        raise CheckpointError(
+            f"{path} is an archive of Stable-Baselines3: loading it runs whatever code is in it; "
+            "give --trust-pickle if you trust whoever made it"
+        )
+    from rims_rl.agents import RIMPPO, RIMPolicy
+
+    try:
+        model = RIMPPO.load(path, device="cpu")
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        raise CheckpointError(f"{path} cannot be loaded as a model of RIMPPO ({reason})") from error
+    if not isinstance(model.policy, RIMPolicy):
+        raise CheckpointError(f"{path} holds a {type(model.policy).__name__}, not a policy of rims_rl")
+    return Agent(model.policy, int(model.num_timesteps), path.name)
 
 
 def _load(folder: RunFolder, which: str | None) -> Agent:
@@ -79,8 +153,6 @@ def _load(folder: RunFolder, which: str | None) -> Agent:
 
 
 def _final(folder: RunFolder) -> Agent:
-    import json
-
     policy = load_policy(folder.policy_stem)
     about = json.loads(folder.policy_stem.with_suffix(".json").read_text("utf-8")).get("about", {})
     return Agent(policy, int(about.get("step", 0)), "final")

@@ -20,10 +20,10 @@ from rims_rl.drawing import HEIGHT, WIDTH, Painter
 from rims_rl.envs import is_atari, resolve_game
 from rims_rl.envs.distractors.distractor import as_distractors
 from rims_rl.errors import ConfigError
-from rims_rl.evaluation import CHANGES, View, check_actions, evaluation_env
-from rims_rl.loading import load_agent
+from rims_rl.evaluation import CHANGES, View, check_spaces, evaluation_env
+from rims_rl.loading import load_agent, locate
 from rims_rl.playback import Step, action_names, play
-from rims_rl.runs import RunFolder, load_config, open_run
+from rims_rl.runs import RunFolder, load_config
 
 if TYPE_CHECKING:
     from rims_rl.tracking import WandbRun
@@ -54,15 +54,15 @@ def record_run(config: RecordConfig) -> Recorded:
     """
     _check(config)
     check_encoder()
-    folder = open_run(config.run)
+    folder, which = locate(config.run, config.checkpoint)
     run = load_config(folder)
-    agent = load_agent(folder, config.checkpoint, config.device)
+    agent = load_agent(folder, which, config.device, trust_pickle=config.trust_pickle)
     view = View(config.distractor, config.distractor_split, config.variant)
     path = (config.output or folder.video_of(agent.name, config.seed, view.text)).expanduser()
     _check_target(path)
     env = film_env(run, config.seed, config.protocol, view)
     try:
-        check_actions(agent.policy, env)
+        check_spaces(agent.policy, env)
         steps = play(agent.policy, env, config.seed, config.deterministic, action_names(run, config.protocol))
         painter = Painter(title_of(run), subtitle_of(run, agent.step), note_of(run, view))
         recorded = film(steps, painter, path, config.fps, config.max_steps, config.frame)
@@ -191,7 +191,7 @@ class VideoCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         periods = self.model.num_timesteps // self.every_steps
-        if periods > self._periods_done:
+        if periods > self._periods_done and not getattr(self.model, "stop_requested", False):
             self._periods_done = periods
             self._film()
 

@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -113,7 +114,9 @@ def run_folder_for(config: TrainConfig) -> RunFolder:
     if config.name is not None:
         return RunFolder(RUNS / _slug(config.name))
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return RunFolder(RUNS / f"{_slug(config.env)}_{_slug(config.core)}_{config.seed}_{stamp}")
+    name = f"{_slug(config.env)}_{_slug(config.core)}_{config.seed}_{stamp}"
+    free = (RUNS / f"{name}{'' if number < 2 else f'-{number}'}" for number in count(1))
+    return RunFolder(next(path for path in free if not path.exists()))
 
 
 def check_writable(folder: RunFolder) -> None:
@@ -171,15 +174,18 @@ def _lock(handle: IO[str], path: Path) -> None:
 
 def save_config(folder: RunFolder, config: TrainConfig, command: list[str]) -> None:
     """Write `config.yaml`: all settings, and under `about` the versions and every command that the run was given."""
+    from rims_rl.storage.tensor_files import write_text
+
     now, line = time.strftime("%Y-%m-%d %H:%M:%S"), shlex.join(command)
     about: dict[str, Any] = {"command": line, "started": now, "versions": versions()}
     if config.resume is not None:
         about = {**about, **_about(folder)}
         about["resumed"] = [*about.get("resumed", []), {"command": line, "at": now, "versions": versions()}]
     text = yaml.safe_dump({**as_plain(config), "about": about}, sort_keys=False, allow_unicode=True, width=120)
-    beside = folder.config_file.with_name(".config.yaml.new")
-    beside.write_text(text, "utf-8")
-    os.replace(beside, folder.config_file)
+    try:
+        write_text(folder.config_file, text)
+    except OSError as error:
+        raise ConfigError(f"{folder.config_file} cannot be written: {error.strerror or error}") from None
 
 
 def _about(folder: RunFolder) -> dict[str, Any]:

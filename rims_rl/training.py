@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from rims_rl.agents import RIMPPO
 from rims_rl.agents.callbacks import ActivityCallback, CheckpointCallback, EvaluationCallback, StopSignals
 from rims_rl.agents.checkpoint import CheckpointStore, restore, save_policy
+from rims_rl.agents.weights import weights_of
 from rims_rl.building import build_env, build_model
 from rims_rl.config import EvaluateConfig, TrainConfig
-from rims_rl.errors import ConfigError, RimsError
+from rims_rl.errors import ConfigError, NonFiniteError, RimsError
 from rims_rl.evaluation import evaluate_run, evaluation_env, step_limit
-from rims_rl.loading import facts
+from rims_rl.loading import check_same_run, facts
 from rims_rl.logging import ConsoleWriter, CsvWriter, ProgressCallback, clock
 from rims_rl.profiling import profile_table
 from rims_rl.recording import VideoCallback, check_encoder
@@ -36,7 +38,7 @@ from rims_rl.runs import (
     save_config,
     versions,
 )
-from rims_rl.storage.tensor_files import write_text
+from rims_rl.storage.tensor_files import write_tensors, write_text
 from rims_rl.tracking import WandbRun, WandbWriter, start_wandb
 from rims_rl.validation import check_settings
 
@@ -100,6 +102,7 @@ def resume(config: TrainConfig, command: list[str]) -> int:
         stack.enter_context(locked(folder))
         stored = CheckpointStore(folder.checkpoints).newest()
         done = int(stored.manifest["num_timesteps"])
+        check_same_run(config, stored)
         if done >= config.total_timesteps:
             raise ConfigError(
                 f"{folder.path} has done {done:,} of its {config.total_timesteps:,} steps; "
@@ -139,15 +142,39 @@ def _run(session: Session, stack: ExitStack) -> int:
         remaining = config.total_timesteps - model.num_timesteps
         if config.profile:
             model.stopwatch.start()
-        model.learn(
-            remaining, CallbackList(callbacks), config.log_interval, reset_num_timesteps=session.resumed_at is None
-        )
+        with _failures_told(session):
+            model.learn(
+                remaining, CallbackList(callbacks), config.log_interval, reset_num_timesteps=session.resumed_at is None
+            )
         _say_where_the_time_went(session)
         _save_results(session)
     _report(session, time.monotonic() - began, signals.exit_code, checkpoints.saved_at)
     if signals.exit_code is None:
         _send_results(session, tracker)
     return signals.exit_code or 0
+
+
+@contextmanager
+def _failures_told(session: Session) -> Iterator[None]:
+    """Keep the evidence of a failure, and say how the run goes on; the failure itself passes."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, NonFiniteError) and error.evidence:
+            _keep_evidence(session, error)
+        steps = CheckpointStore(session.folder.checkpoints).steps()
+        if steps:
+            _say(f"ended by an error; go on from step {steps[-1]:,} with: rims-rl train --resume {session.folder.path}")
+        raise
+
+
+def _keep_evidence(session: Session, error: NonFiniteError) -> None:
+    """Write what was not finite, and the weights that it came from, beside the checkpoints."""
+    path = session.folder.path / f"not_finite_{session.model.num_timesteps:09d}.safetensors"
+    manifest = {"kind": "evidence", "reason": str(error), "num_timesteps": session.model.num_timesteps}
+    with suppress(OSError, RimsError):
+        write_tensors(path, {**error.evidence, **weights_of(session.model.policy, "policy/")}, manifest)
+        _say(f"what was not finite lies in {path}")
 
 
 def _start_tracking(session: Session, facts: dict[str, object]) -> WandbRun:

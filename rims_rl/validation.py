@@ -9,7 +9,9 @@ _AT_LEAST_ONE = (
     "total_timesteps", "n_envs", "n_steps", "batch_size", "n_epochs", "frame_stack", "eval_episodes", "log_interval",
     "keep_checkpoints",
 )  # fmt: skip
-_AT_LEAST_ZERO = ("seed", "save_freq", "eval_freq", "video_freq", "torch_threads", "ent_coef", "vf_coef")
+_AT_LEAST_ZERO = (
+    "seed", "save_freq", "eval_freq", "video_freq", "torch_threads", "ent_coef", "vf_coef", "most_skipped",
+)  # fmt: skip
 _POSITIVE_IF_GIVEN = ("max_grad_norm", "clip_range_vf", "target_kl", "core_parameters")
 _MOST_SEED = 2**31 - 1
 

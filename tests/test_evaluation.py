@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,7 @@ from rims_rl.evaluation import (
     Episode,
     Evaluation,
     View,
-    check_actions,
+    check_spaces,
     evaluate_run,
     evaluation_env,
     play_episodes,
@@ -84,6 +85,30 @@ class Watcher:
         self.starts.append(starts.tolist())
         self.drawn.append(torch.rand(()).item())
         return np.zeros(len(starts), dtype=int), state
+
+
+class Endless(gym.Env[Any, Any]):
+    """Pays the same at every step and never ends."""
+
+    observation_space = spaces.Box(-1, 1, (2,))
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, pays: float = 1.0) -> None:
+        self.pays = pays
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(2, np.float32), self.pays, False, False, {}
+
+
+def endless() -> str:
+    """Return the id of an environment that never ends, registered when it isn't yet."""
+    if "EndlessGame-v0" not in gym.registry:
+        gym.register("EndlessGame-v0", Endless)
+    return "EndlessGame-v0"
 
 
 def play(copies: int, episodes: int, seed: int = 0) -> tuple[Evaluation, Watcher]:
@@ -151,6 +176,23 @@ class TestEnvironments:
         env.close()
         assert episode == (5.0, 5, True)
 
+    @pytest.mark.faults
+    def test_one_without_a_limit_of_its_own_gets_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(evaluation, "OTHER_STEPS", 9)
+        env = evaluation_env(TrainConfig(env=endless(), env_kwargs={"pays": 2.0}), 1, 3)
+        policy: Any = Watcher()
+        assert play_episodes(policy, env, 1).episodes == [Episode(18.0, 9, True)]
+        given = evaluation_env(TrainConfig(env=endless(), env_kwargs={"max_episode_steps": 4}), 1, 3)
+        assert play_episodes(policy, given, 1).episodes == [Episode(4.0, 4, True)]
+
+    @pytest.mark.faults
+    def test_games_that_go_on_when_time_is_over_are_cut_with_their_score_so_far(self) -> None:
+        env = evaluation_env(TrainConfig(env=endless()), 2, 3)
+        policy: Any = Watcher()
+        games = play_episodes(policy, env, 7, most_seconds=0.1).episodes
+        assert len(games) == 2
+        assert all(game.truncated and game.score == game.length > 1 for game in games)
+
     def test_an_atari_game_is_cut_at_the_limit_and_says_so(self) -> None:
         env = evaluation_env(TrainConfig(env="pong"), 2, 3, max_steps=7)
         policy: Any = Watcher()
@@ -176,7 +218,7 @@ class TestEnvironments:
         with pytest.raises(
             ConfigError, match=r"trained with actions Discrete\(2\), but the environment takes Discrete"
         ):
-            check_actions(policy, env)
+            check_spaces(policy, env)
         env.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,19 @@ class TestWhereARunLies:
         path = run_folder_for(TrainConfig(env="ALE/Pong-v5", core="lstm", seed=3)).path
         assert path.parent == Path("runs")
         assert path.name.startswith("ALE-Pong-v5_lstm_3_")
+
+    @pytest.mark.faults
+    def test_two_that_begin_in_one_second_have_two_folders(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(time, "strftime", lambda *_: "20260102-030405")
+        names = []
+        for _ in range(3):
+            folder = run_folder_for(TrainConfig())
+            folder.create()
+            names.append(folder.path.name)
+        assert names == [f"pong_rim_0_20260102-030405{ending}" for ending in ("", "-2", "-3")]
 
     def test_no_name_leads_out_of_runs(self) -> None:
         assert run_folder_for(TrainConfig(name="../../etc")).path.parent == Path("runs")

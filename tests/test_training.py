@@ -28,6 +28,7 @@ SMALL = [
     "--wandb", "disabled", "--verbose", "0", "--device", "cpu",
 ]  # fmt: skip
 UPDATE = 32
+Said = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -154,6 +155,30 @@ class TestStopAndResume:
                 small("crashed", 4 * UPDATE)
         assert main(["train", "--resume", str(tmp_path / "crashed")]) == 0
         assert same(weights(tmp_path / "crashed"), weights(whole))
+
+    @pytest.mark.faults
+    def test_numbers_that_are_not_finite_leave_their_evidence_and_a_way_on(
+        self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Said
+    ) -> None:
+        original = RIMPPO._loss
+
+        def poisoned(model: RIMPPO, batch: Any) -> Any:
+            loss, terms = original(model, batch)
+            is_late = model.num_timesteps > 2 * UPDATE
+            return (loss * float("nan"), terms | {"loss": float("nan")}) if is_late else (loss, terms)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RIMPPO, "_loss", poisoned)
+            small("run", 4 * UPDATE, "--most-skipped", "3", code=2)
+        said, folder = capsys.readouterr(), tmp_path / "run"
+        assert "the loss is nan for 4 minibatches in a row" in said.err
+        assert f"go on from step {2 * UPDATE} with: rims-rl train --resume {folder}" in said.out
+        tensors, manifest = read_tensors(folder / f"not_finite_{3 * UPDATE:09d}.safetensors")
+        assert manifest["reason"].startswith("the loss is nan")
+        assert {"observations", "actions", "returns", "policy/core.value"} < set(tensors)
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+        assert main(["train", "--resume", str(folder)]) == 0
+        assert same(weights(folder), weights(small("whole", 4 * UPDATE)))
 
     def test_a_damaged_newest_checkpoint_is_passed_over(self, small: Callable[..., Path]) -> None:
         folder, longer = small("run", 3 * UPDATE), small("longer", 3 * UPDATE)

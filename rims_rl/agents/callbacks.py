@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -141,6 +142,7 @@ class EvaluationCallback(_EverySoManySteps):
         episodes: int = 5,
         most_steps: int = 27_000,
         *,
+        most_seconds: float = 3_600.0,
         deterministic: bool = False,
         listener: Callable[[int, list[Episode]], None] | None = None,
     ) -> None:
@@ -151,27 +153,38 @@ class EvaluationCallback(_EverySoManySteps):
             every_steps: training steps between two evaluations; 0 for none.
             episodes: episodes per evaluation.
             most_steps: cap on the steps of one episode (27,000 Atari steps are 30 minutes of play).
+            most_seconds: cap on the time of one evaluation; what goes on then is cut and counts as truncated.
             deterministic: take the most likely action instead of sampling.
             listener: called with the training step and the episodes.
         """
         super().__init__(every_steps)
-        self.env, self.episodes, self.most_steps = env, episodes, most_steps
+        self.env, self.episodes, self.most_steps, self.most_seconds = env, episodes, most_steps, most_seconds
         self.deterministic, self.listener = deterministic, listener
 
     def _on_rollout_start(self) -> None:
-        if self._is_due():
+        if self._is_due() and not self._is_stopping():
             self.evaluate()
 
     def evaluate(self) -> list[Episode]:
-        """Evaluate now and record the means."""
+        """Evaluate now and record the means, unless the run was asked to stop meanwhile."""
         step = self.model.num_timesteps
         seed = ((self.model.seed or 0) + step) % MOST_SEED
+        until = time.monotonic() + self.most_seconds
         played = run_episodes(
-            self.model.policy, self.env, self.episodes, self.most_steps, deterministic=self.deterministic, seed=seed
-        )
+            self.model.policy, self.env, self.episodes, self.most_steps, deterministic=self.deterministic, seed=seed,
+            should_stop=lambda: self._is_stopping() or time.monotonic() > until,
+        )  # fmt: skip
+        if self._is_stopping():
+            return played
+        if time.monotonic() > until:
+            _log.warning("the evaluation at step %d was cut after %g seconds", step, self.most_seconds)
         self.logger.record("eval/mean_reward", float(np.mean([episode.reward for episode in played])))
         self.logger.record("eval/ep_length", float(np.mean([episode.length for episode in played])))
         self.logger.record("eval/truncated", sum(episode.truncated for episode in played))
         if self.listener is not None:
             self.listener(step, played)
         return played
+
+    def _is_stopping(self) -> bool:
+        """Whether a signal has asked the run to stop."""
+        return bool(getattr(self.model, "stop_requested", False))

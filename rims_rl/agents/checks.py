@@ -63,11 +63,11 @@ def check_finite_rewards(rewards: np.ndarray) -> None:
         raise NonFiniteError(f"the reward of environment {bad} is {rewards[bad]}; training stops before it")
 
 
-def first_non_finite(loss: Tensor, policy: nn.Module, norm: Tensor) -> str:
+def first_non_finite(loss: float, policy: nn.Module, norm: Tensor) -> str:
     """Return one line that names what was not finite: the loss, else the first parameter whose gradient is not."""
-    if not bool(torch.isfinite(loss)):
-        return f"the loss is {loss.item()}; the weights were left as they were"
+    if not np.isfinite(loss):
+        return f"the loss is {loss}"
     for name, parameter in policy.named_parameters():
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-            return f"the gradient of {name} is not finite; the weights were left as they were"
-    return f"the gradient's norm is {norm.item()}; the weights were left as they were"
+            return f"the gradient of {name} is not finite"
+    return f"the gradient's norm is {norm.item()}"

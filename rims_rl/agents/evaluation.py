@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,11 +24,18 @@ class Episode(NamedTuple):
     length: int
     """Steps."""
     truncated: bool
-    """Whether it was cut at the step cap; `reward` and `length` are those so far."""
+    """Whether it was cut by a limit, or lost with its process; `reward` and `length` are those so far."""
 
 
 def run_episodes(
-    policy: Any, env: VecEnv, episodes: int, most_steps: int, *, deterministic: bool = False, seed: int | None = None
+    policy: Any,
+    env: VecEnv,
+    episodes: int,
+    most_steps: int,
+    *,
+    deterministic: bool = False,
+    seed: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Episode]:
     """Play episodes with a recurrent policy, none longer than `most_steps`, each environment one after a fresh reset.
 
@@ -41,6 +49,7 @@ def run_episodes(
         most_steps: cap on the steps of an episode.
         deterministic: take the most likely action instead of sampling.
         seed: of the environments and of the sampled actions.
+        should_stop: asked after every step; once it says so, what goes on is cut and no other episode begins.
     """
     if episodes < 1 or most_steps < 1:
         raise ConfigError(f"episodes and their step cap must be at least 1, got {episodes} and {most_steps}")
@@ -49,25 +58,27 @@ def run_episodes(
         if seed is not None:
             env.seed(seed)
             torch.manual_seed(seed)
-        while len(played) < episodes:
+        while len(played) < episodes and not (played and should_stop()):
             wanted = min(env.num_envs, episodes - len(played))
-            played += _play_one_each(policy, env, wanted, most_steps, deterministic)
+            played += _play_one_each(policy, env, wanted, most_steps, deterministic, should_stop)
     return played
 
 
-def _play_one_each(policy: Any, env: VecEnv, wanted: int, most_steps: int, deterministic: bool) -> list[Episode]:
+def _play_one_each(
+    policy: Any, env: VecEnv, wanted: int, most_steps: int, deterministic: bool, should_stop: Callable[[], bool]
+) -> list[Episode]:
     """Play one episode in each of the first `wanted` environments."""
     obs, state, starts = env.reset(), None, np.ones(env.num_envs, dtype=bool)
     rewards = np.zeros(env.num_envs)
     ended: dict[int, Episode] = {}
-    for step in range(1, most_steps + 1):
+    step = 0
+    while len(ended) < wanted and step < most_steps and not (step and should_stop()):
+        step += 1
         actions, state = policy.predict(obs, state, starts, deterministic)
         obs, step_rewards, starts, infos = env.step(actions)
         rewards += step_rewards
         for index in range(wanted):
             if starts[index] and index not in ended:
                 score = infos[index].get("episode", {}).get("r", rewards[index])
-                ended[index] = Episode(float(score), step, False)
-        if len(ended) == wanted:
-            break
-    return [ended.get(index, Episode(float(rewards[index]), most_steps, True)) for index in range(wanted)]
+                ended[index] = Episode(float(score), step, "worker_restarted" in infos[index])
+    return [ended.get(index, Episode(float(rewards[index]), step, True)) for index in range(wanted)]

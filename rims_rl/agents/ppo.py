@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from typing import Any, ClassVar, cast
 
@@ -13,21 +14,22 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor, nn
+from torch import Tensor
 
 from rims_rl.agents.checks import (
     check_finite_observation,
     check_finite_rewards,
     check_policy_fits,
     check_sizes,
-    first_non_finite,
 )
 from rims_rl.agents.losses import approximate_kl, clipped_surrogate, normalised, value_loss
 from rims_rl.agents.policies import CnnRIMPolicy, MlpRIMPolicy, MultiInputRIMPolicy, RIMPolicy
 from rims_rl.agents.profile import Stopwatch
 from rims_rl.agents.rollouts import SequenceBatch, SequenceBuffer
-from rims_rl.errors import ConfigError, NonFiniteError, UnknownNameError
+from rims_rl.agents.updates import GuardedSteps, is_out_of_memory, memory_explained, pieces_of
+from rims_rl.errors import ConfigError, UnknownNameError
 
+_log = logging.getLogger(__name__)
 DIAGNOSED_ENVS = 4
 """How many environments of a rollout `diagnose_rollout` looks at."""
 
@@ -35,10 +37,12 @@ DIAGNOSED_ENVS = 4
 class RIMPPO(RecurrentPPO):
     """PPO whose minibatches are whole environments cut into chunks of `bptt_length` steps.
 
-    Arguments are those of sb3-contrib's RecurrentPPO and two more: `bptt_length`, the steps that gradients flow back
-    through time (it divides `n_steps`, its default), and `reset_memory_on_life_loss`. A lost life ends the return but
-    not the memory (`infos[i]["life_lost"]` tells the two apart) unless that switch is on; a time limit bootstraps from
-    the value of the last observation. `policy` is "MlpRIMPolicy", "CnnRIMPolicy", "MultiInputRIMPolicy" or a class.
+    Arguments are those of sb3-contrib's RecurrentPPO and four more: `bptt_length`, the steps that gradients flow back
+    through time (it divides `n_steps`, its default), `reset_memory_on_life_loss`, `most_skipped`, the minibatches in a
+    row that may be left out because their loss or gradient is not finite, and `halve_on_oom`, which works a minibatch
+    through in smaller pieces, with the same gradient, once memory runs out. A lost life ends the return but not the
+    memory (`infos[i]["life_lost"]` tells the two apart) unless that switch is on; a time limit bootstraps from the
+    value of the last observation. `policy` is "MlpRIMPolicy", "CnnRIMPolicy", "MultiInputRIMPolicy" or a class.
 
     Raises:
         ConfigError: sizes below one or not dividing, or spaces that the policy can't serve.
@@ -72,6 +76,8 @@ class RIMPPO(RecurrentPPO):
         target_kl: float | None = None,
         bptt_length: int | None = None,
         reset_memory_on_life_loss: bool = False,
+        most_skipped: int = 10,
+        halve_on_oom: bool = False,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -86,6 +92,11 @@ class RIMPPO(RecurrentPPO):
         self.bptt_length = n_steps if bptt_length is None else bptt_length
         self.reset_memory_on_life_loss = reset_memory_on_life_loss
         self.stop_requested = False
+        if most_skipped < 0:
+            raise ConfigError(f"most_skipped must be at least 0, got {most_skipped}")
+        self.steps = GuardedSteps(most_skipped)
+        self.halve_on_oom = halve_on_oom
+        self.pieces = 1
         super().__init__(
             policy, env, learning_rate, n_steps, batch_size, n_epochs, gamma, gae_lambda, clip_range, clip_range_vf,
             normalize_advantage, ent_coef, vf_coef, max_grad_norm, use_sde, sde_sample_freq, target_kl,
@@ -103,10 +114,11 @@ class RIMPPO(RecurrentPPO):
         ).to(self.device)
         if not isinstance(self.policy, RIMPolicy):
             raise ConfigError(f"RIMPPO needs a policy of rims_rl.agents, got {self.policy_class.__name__}")
-        self.rollout_buffer = SequenceBuffer(  # type: ignore[assignment]
-            self.n_steps, self.n_envs, self.bptt_length, self.observation_space, self.action_space,
-            self.policy.core.state_size, self.device, channels_last=self.policy.reads_bytes,
-        )  # fmt: skip
+        with memory_explained("making room for a rollout", self._smaller_rollouts):
+            self.rollout_buffer = SequenceBuffer(  # type: ignore[assignment]
+                self.n_steps, self.n_envs, self.bptt_length, self.observation_space, self.action_space,
+                self.policy.core.state_size, self.device, channels_last=self.policy.reads_bytes,
+            )  # fmt: skip
         with torch.no_grad():
             self._last_state = self.policy.initial_state(self.n_envs)
         self.clip_range = FloatSchedule(self.clip_range)
@@ -136,6 +148,7 @@ class RIMPPO(RecurrentPPO):
 
         Raises:
             NonFiniteError: NaN or infinity in an observation or a reward; names the environment.
+            OutOfMemory: names what to turn down.
         """
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
@@ -144,17 +157,23 @@ class RIMPPO(RecurrentPPO):
             return False
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
-        for n_steps in range(n_rollout_steps):
-            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
-                self.policy.reset_noise(env.num_envs)
-            if not self._play_step(env, callback, rollout_buffer):
+        with memory_explained("playing", self._smaller_rollouts):
+            if not self._play_steps(env, callback, rollout_buffer, n_rollout_steps):
                 return False
-        with torch.no_grad():
             last_values = self._values_after_the_rollout()
         rollout_buffer.finish(last_values, self.gamma, self.gae_lambda)
         callback.update_locals(locals())
         with self.stopwatch.phase("callbacks"):
             callback.on_rollout_end()
+        return True
+
+    def _play_steps(self, env: VecEnv, callback: BaseCallback, buffer: SequenceBuffer, count: int) -> bool:
+        """Take steps in every environment and write them down; False when the callback ends the run."""
+        for step in range(count):
+            if self.use_sde and self.sde_sample_freq > 0 and step % self.sde_sample_freq == 0:
+                self.policy.reset_noise(env.num_envs)
+            if not self._play_step(env, callback, buffer):
+                return False
         return True
 
     @torch.no_grad()
@@ -211,6 +230,7 @@ class RIMPPO(RecurrentPPO):
             bonus[i] = self.gamma * value.item()
         return bonus
 
+    @torch.no_grad()
     def _values_after_the_rollout(self) -> Tensor:
         """Return the values (B,) of the observations that the next rollout begins with."""
         assert self._last_obs is not None
@@ -236,37 +256,87 @@ class RIMPPO(RecurrentPPO):
         """Update the policy from the rollout: `n_epochs` passes over its chunks in minibatches.
 
         Raises:
-            NonFiniteError: NaN or infinity in the loss or the gradient; the weights stay as they were.
+            NonFiniteError: NaN or infinity in the loss or the gradient of more than `most_skipped` minibatches in a
+                row; the weights are as they were before the first.
+            OutOfMemory: names what to turn down.
         """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         found: dict[str, list[float]] = defaultdict(list)
-        for _ in range(self.n_epochs):
-            if not self._train_epoch(found):
-                break
-            self._n_updates += 1
+        with memory_explained("updating", self._smaller_updates):
+            for _ in range(self.n_epochs):
+                if not self._train_epoch(found):
+                    break
+                self._n_updates += 1
         self._log_update(found)
 
     def _train_epoch(self, found: dict[str, list[float]]) -> bool:
         """Pass once over the rollout; False when the policy has moved further than `target_kl`."""
         assert self.batch_size is not None
         for batch in self.buffer.minibatches(self.batch_size):
-            with self.stopwatch.phase("heads and loss"):
-                loss, terms = self.loss(batch)
-            for name, value in terms.items():
-                found[name].append(value)
+            terms = self._gradients(batch)
             if self.target_kl is not None and terms["approx_kl"] > 1.5 * self.target_kl:
                 return False
             with self.stopwatch.phase("optimizer"):
-                self._descend(loss)
+                taken = self.steps.take(terms["loss"], self.policy, self.policy.optimizer, self.max_grad_norm, batch)
+            for name, value in terms.items() if taken else ():
+                found[name].append(value)
         return True
+
+    def _gradients(self, batch: SequenceBatch) -> dict[str, float]:
+        """Put the gradients of the loss on a minibatch into the parameters; return the loss's terms."""
+        if self.normalize_advantage:
+            batch = batch._replace(advantages=normalised(batch.advantages))
+        while True:
+            try:
+                return self._accumulated(batch)
+            except (RuntimeError, MemoryError) as error:
+                if not (is_out_of_memory(error) and self.halve_on_oom and self.pieces < batch.starts.shape[1]):
+                    raise
+            self._halve()  # out of the handler, so that the failed attempt's tensors are free
+
+    def _accumulated(self, batch: SequenceBatch) -> dict[str, float]:
+        """Add up the gradients of a minibatch's pieces, which are those of the whole; return the loss's terms."""
+        self.policy.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, float] = defaultdict(float)
+        for piece, share in pieces_of(batch, self.pieces) if self.pieces > 1 else [(batch, 1.0)]:
+            with self.stopwatch.phase("heads and loss"):
+                loss, terms = self._loss(piece)
+                (loss * share if share < 1 else loss).backward()  # type: ignore[no-untyped-call]
+            for name, value in terms.items():
+                sums[name] += share * value
+        return dict(sums)
+
+    def _halve(self) -> None:
+        """Halve the pieces in which a minibatch is worked through, for the rest of the run."""
+        self.pieces *= 2
+        self.policy.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        _log.warning("out of memory: minibatches are worked through in %d pieces from now on", self.pieces)
+
+    def _smaller_updates(self) -> str:
+        """Return how an update gets along with less memory."""
+        sizes = (
+            f"batch_size (now {self.batch_size}), bptt_length (now {self.bptt_length}) or n_envs (now {self.n_envs})"
+        )
+        return f"turn down {sizes}" + ("" if self.halve_on_oom else ", or turn on halve_on_oom")
+
+    def _smaller_rollouts(self) -> str:
+        """Return how a rollout gets along with less memory."""
+        return f"turn down n_envs (now {self.n_envs}) or n_steps (now {self.n_steps})"
 
     def loss(self, batch: SequenceBatch) -> tuple[Tensor, dict[str, float]]:
         """Return PPO's loss on a minibatch, a scalar, and its terms for the log."""
+        if self.normalize_advantage:
+            batch = batch._replace(advantages=normalised(batch.advantages))
+        return self._loss(batch)
+
+    def _loss(self, batch: SequenceBatch) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss on a minibatch whose advantages are taken as they are."""
         clip_range, clip_value = self._clip_ranges()
         now = self.policy.evaluate_sequence(batch.observations, batch.actions, batch.states, batch.starts)
-        advantages = normalised(batch.advantages) if self.normalize_advantage else batch.advantages
-        surrogate = clipped_surrogate(now.log_prob, batch.old_log_prob, advantages, clip_range)
+        surrogate = clipped_surrogate(now.log_prob, batch.old_log_prob, batch.advantages, clip_range)
         value = value_loss(now.values, batch.old_values, batch.returns, clip_value)
         entropy_loss = -now.entropy.mean()
         total = surrogate + self.ent_coef * entropy_loss + self.vf_coef * value
@@ -283,20 +353,6 @@ class RIMPPO(RecurrentPPO):
         clip_value = self.clip_range_vf(self._current_progress_remaining) if callable(self.clip_range_vf) else None
         return self.clip_range(self._current_progress_remaining), clip_value
 
-    def _descend(self, loss: Tensor) -> None:
-        """Take one optimizer step, unless the loss or the gradient is not finite."""
-        self.policy.optimizer.zero_grad(set_to_none=True)
-        with self.stopwatch.phase("heads and loss"):
-            loss.backward()  # type: ignore[no-untyped-call]
-        parameters = list(self.policy.parameters())
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
-            reason = first_non_finite(loss, self.policy, norm)
-            self.policy.optimizer.zero_grad(set_to_none=True)
-            raise NonFiniteError(reason)
-        nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
-        self.policy.optimizer.step()
-
     def _log_update(self, found: dict[str, list[float]]) -> None:
         for name, values in found.items():
             self.logger.record(f"train/{name}", float(np.mean(values)))
@@ -304,6 +360,8 @@ class RIMPPO(RecurrentPPO):
         self.logger.record("train/explained_variance", float(variance))
         clip_range, clip_value = self._clip_ranges()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        if self.steps.skipped:
+            self.logger.record("train/skipped_minibatches", self.steps.skipped)
         self.logger.record("train/clip_range", clip_range)
         if clip_value is not None:
             self.logger.record("train/clip_range_vf", clip_value)

@@ -86,6 +86,9 @@ def restore(model: RIMPPO, tensors: Mapping[str, Tensor], manifest: Mapping[str,
     _restore_optimizer(model.policy.optimizer, state["optimizer"])
     for name in _COUNTERS:
         setattr(model, name, state["counters"][name])
+    guard = state.get("steps", {})
+    model.steps.skipped, model.steps.in_a_row = guard.get("skipped", 0), guard.get("in_a_row", 0)
+    model.pieces = guard.get("pieces", 1)
     model.ep_info_buffer = deque(state["episodes"], maxlen=model._stats_window_size)
     model.ep_success_buffer = deque(state["successes"], maxlen=model._stats_window_size)
     set_random_state(state["random"])
@@ -108,6 +111,7 @@ def _algorithm_state(model: RIMPPO) -> dict[str, Any]:
         "last_obs": model._last_obs,
         "last_starts": np.asarray(model._last_episode_starts, dtype=bool),
         "memory": model._last_state,
+        "steps": {"skipped": model.steps.skipped, "in_a_row": model.steps.in_a_row, "pieces": model.pieces},
         "episodes": list(model.ep_info_buffer or ()),
         "successes": list(model.ep_success_buffer or ()),
     }

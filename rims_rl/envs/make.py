@@ -74,6 +74,15 @@ def make_env(
     return env
 
 
+def has_step_limit(name: str) -> bool:
+    """Whether the registered environment ends its episodes after so many steps, or is an Atari game, which does.
+
+    Raises:
+        UnknownNameError: as `make_env` does.
+    """
+    return is_atari(name) or _find_spec(name).max_episode_steps is not None
+
+
 def _has_distractors_itself(spec: EnvSpec) -> bool:
     """Tell whether it is one of our ids for Atari games, which alter the raw frames."""
     if not spec.id.startswith("rims_rl/"):

@@ -281,6 +281,22 @@ class TestRunEpisodes:
         played = run_episodes(Watcher(), countdown(math.inf, 3), 2, 11)
         assert played == [Episode(11.0, 11, True), Episode(3.0, 3, False)]
 
+    @pytest.mark.faults
+    def test_once_told_to_stop_what_goes_on_is_cut_and_no_other_begins(self):
+        asked = iter([False] * 4 + [True] * 9)
+        played = run_episodes(Watcher(), countdown(math.inf, 3), 4, 99, should_stop=lambda: next(asked))
+        assert played == [Episode(5.0, 5, True), Episode(3.0, 3, False)]
+
+    @pytest.mark.faults
+    def test_one_whose_process_was_lost_is_cut(self):
+        class Lost(gym.Wrapper):
+            def step(self, action):
+                obs, reward, terminated, truncated, info = self.env.step(action)
+                return obs, reward, terminated, truncated, info | {"worker_restarted": "it died"}
+
+        env = DummyVecEnv([lambda: Lost(Countdown(3))])
+        assert run_episodes(Watcher(), env, 1, 99) == [Episode(3.0, 3, True)]
+
     def test_an_episode_that_ends_at_the_cap_is_whole(self):
         assert run_episodes(Watcher(), countdown(11), 1, 11) == [Episode(11.0, 11, False)]
 
@@ -335,6 +351,34 @@ class TestEvaluationCallback:
         alone = make_model().learn(4 * ROLLOUT)
         for one, other in zip(watched.policy.parameters(), alone.policy.parameters(), strict=True):
             assert torch.equal(one, other)
+
+    @pytest.mark.faults
+    def test_one_that_takes_too_long_is_cut_and_said(self, caplog):
+        model = make_model()
+        writer = recorded(model)
+        callback = EvaluationCallback(countdown(math.inf, 3), ROLLOUT, 2, 10**9, most_seconds=0.2)
+        with caplog.at_level(logging.WARNING):
+            model.learn(2 * ROLLOUT, callback=callback, log_interval=1)
+        assert writer.rows[-1]["eval/truncated"] == 1
+        assert caplog.messages == [f"the evaluation at step {ROLLOUT} was cut after 0.2 seconds"]
+
+    @pytest.mark.faults
+    def test_a_signal_ends_one_at_once_and_nothing_is_recorded(self):
+        model = make_model()
+        writer = recorded(model)
+        env = countdown(math.inf, 3)
+        step = env.step
+        taken: list[int] = []
+
+        def stop_at_seven(actions):
+            taken.append(1)
+            model.stop_requested |= len(taken) == 7
+            return step(actions)
+
+        env.step = stop_at_seven
+        model.learn(9 * ROLLOUT, callback=EvaluationCallback(env, ROLLOUT, 2, 10**9), log_interval=1)
+        assert (len(taken), model.num_timesteps) == (7, ROLLOUT)
+        assert not any("eval/mean_reward" in row for row in writer.rows)
 
     def test_zero_never_evaluates(self):
         model = make_model()

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rims_rl.config import TrainConfig
 from rims_rl.errors import ConfigError, NonFiniteError
-from rims_rl.evaluation import check_actions, evaluation_env, play_episodes
+from rims_rl.evaluation import check_spaces, evaluation_env, play_episodes
 from rims_rl.experiments.robustness.conditions import Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig
 from rims_rl.experiments.robustness.mechanism import watch_onset
@@ -124,5 +124,5 @@ def _policy(cell: Cell, env: VecEnv) -> Any:
     """Return the cell's policy, once its actions are those that the environment takes."""
     assert cell.path is not None
     policy = agent_of(cell.path, cell.config.checkpoint, cell.config.device).policy
-    check_actions(policy, env)
+    check_spaces(policy, env)
     return policy
