@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rims_rl.agents import RIMPolicy
 
 
+_GIVEN_ELSEWHERE = frozenset({"name", "n_envs", "seed", "protocol", "route", "frame_stack", "training"})
+
+
 def build_env(config: TrainConfig) -> VecEnv:
     """Return the training environments; raises ConfigError before any is built when the settings don't fit."""
     return make_env(
@@ -32,14 +35,18 @@ def env_settings(config: TrainConfig) -> dict[str, Any]:
     """Return the run's own settings of its environment, its distractors among them.
 
     Raises:
-        ConfigError: when distractors are given in two places, or their split without them.
+        ConfigError: when something is given in two places, or the split of distractors without them.
     """
     settings = dict(config.env_kwargs)
+    for name in _GIVEN_ELSEWHERE & settings.keys():
+        raise ConfigError(f"env_kwargs can't hold {name}, which is a setting of its own or none")
     for name in ("distractor", "distractor_split"):
         value = getattr(config, name)
         if value is not None and name in settings:
             raise ConfigError(f"{name} is given twice: {value!r} and {settings[name]!r} in env_kwargs")
         settings |= {} if value is None else {name: value}
+    if config.subprocess:
+        settings |= {"subprocess": True, "step_timeout": config.step_timeout, "env_restarts": config.env_restarts}
     check_split_has_distractor(settings)
     return settings
 

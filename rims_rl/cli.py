@@ -46,6 +46,7 @@ commands:
   cores      list the memories          rims-rl cores
   plot       draw learning curves       rims-rl plot RUN RUN --output curves.png
   bench      measure speed and memory   rims-rl bench core
+  soak       break it on purpose        rims-rl soak --minutes 10
   experiment the paper's tasks          rims-rl experiment copying --config small
 
 `rims-rl COMMAND --help` explains every option of a command; `rims-rl --version` prints the version.
@@ -127,10 +128,12 @@ def _train(arguments: list[str]) -> int:
     from rims_rl.runs import command_line
 
     config = parse_train(arguments)
+    from rims_rl.output import full_disks_forgiven
     from rims_rl.training import resume, train
 
     run = train if config.resume is None else resume
-    return run(config, command_line())
+    with full_disks_forgiven():
+        return run(config, command_line())
 
 
 def _evaluate(arguments: list[str]) -> int:
@@ -198,6 +201,12 @@ def _bench(arguments: list[str]) -> int:
     return 0
 
 
+def _soak(arguments: list[str]) -> int:
+    from rims_rl.soak import SoakConfig, run_soak
+
+    return run_soak(parse(SoakConfig, arguments, "soak"))
+
+
 def _experiment(arguments: list[str]) -> int:
     from rims_rl.experiments.registry import EXPERIMENTS, experiment_class
 
@@ -215,7 +224,7 @@ def _experiment(arguments: list[str]) -> int:
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train, "evaluate": _evaluate, "robustness": _robustness, "record": _record, "configs": _configs,
-    "cores": _cores, "plot": _plot, "bench": _bench, "experiment": _experiment,
+    "cores": _cores, "plot": _plot, "bench": _bench, "soak": _soak, "experiment": _experiment,
 }  # fmt: skip
 
 

@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, shortened
 
 Scalar = bool | int | float | str | None
+_LARGEST = 1e38  # that float32 holds
 
 
 def parse_scalar(text: str) -> Scalar:
@@ -187,6 +188,12 @@ class TrainConfig:
     """What disturbs the agent's sight: kind:intensity, joined by +, e.g. balls:0.5+noise:0.2; none by default."""
     distractor_split: Annotated[Literal["train", "held-out"] | None, arg(metavar="{train,held-out}")] = None
     """From which half of their looks and motions distractors are drawn; the halves share nothing. Default: train."""
+    subprocess: bool = False
+    """Run each copy in a watched process of its own, which is replaced when it dies or hangs; not on route vector."""
+    step_timeout: OptionalFloat = 60.0
+    """Seconds without an answer after which such a process counts as hanging; none: never."""
+    env_restarts: Int = 3
+    """How often the process of each copy may be replaced; 0: the first fault ends the run."""
     env_kwargs: Pairs = field(default_factory=dict)
     """Further settings of the environment, e.g. mode:1 difficulty:0 for Atari's game variants."""
 
@@ -330,6 +337,7 @@ FIELD_NAMES: tuple[str, ...] = tuple(entry.name for entry in fields(TrainConfig)
 RESUMABLE: frozenset[str] = frozenset(
     {"resume", "total_timesteps", "device", "torch_threads", "profile", "verbose", "log_interval", "save_freq"}
     | {"keep_checkpoints", "eval_freq", "eval_episodes", "video_freq", "most_skipped", "halve_on_oom"}
+    | {"subprocess", "step_timeout", "env_restarts"}
     | {"wandb", "wandb_project", "wandb_entity", "wandb_tags"}
 )
 
@@ -352,7 +360,7 @@ def parse_schedule(name: str, value: str | float) -> tuple[float, bool]:
     try:
         start = float(text.removeprefix("lin_"))
     except ValueError:
-        raise ConfigError(f"{name} must be a number or lin_<number>, got {text!r}") from None
-    if not 0 < start < float("inf"):
-        raise ConfigError(f"{name} must be positive and finite, got {text}")
+        raise ConfigError(f"{name} must be a number or lin_<number>, got {shortened(text)}") from None
+    if not 0 < start < _LARGEST:
+        raise ConfigError(f"{name} must be positive and finite, got {shortened(text)[1:-1]}")
     return start, text.startswith("lin_")

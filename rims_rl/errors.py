@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
+
+_LONGEST_NAME = 100
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
 class RimsError(Exception):
@@ -19,7 +24,13 @@ class UnknownNameError(ConfigError):
     """A name that is not known (game, core, preset, option); the message holds the nearest names."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}; {nearest_names(name, known)}")
+        options = tuple(known)
+        super().__init__(f"unknown {kind} {shortened(name)}; {nearest_names(name[:_LONGEST_NAME], options)}")
+        self._made_of = (kind, name, options)
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
+        """Let it be pickled, as an error of a worker process is."""
+        return type(self), self._made_of
 
 
 class CheckpointError(RimsError):
@@ -41,6 +52,31 @@ class NonFiniteError(RimsError):
 
 class OutOfMemory(RimsError):  # noqa: N818 - torch's own OutOfMemoryError is another thing
     """Memory is used up, on a GPU or in the machine; the message names the settings to turn down."""
+
+
+class EnvironmentFault(RimsError):  # noqa: N818 - it is an environment's, found by whoever asked it
+    """A copy of an environment raised, died or hung; the message says which, its seed and its last action."""
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
+        """The traceback of what it raised, from whichever process; empty where it raised nothing."""
+
+
+def shortened(value: object) -> str:
+    """Return a value as Python writes it, in one line of some hundred characters at most, however large it is."""
+    try:
+        text = _SHORT.repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes out, or a structure too deep
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 2 * _LONGEST_NAME else f"{text[: 2 * _LONGEST_NAME]}..."
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says as one short line; its kind where it says nothing."""
+    what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    text = " ".join(what.split())[: 2 * _LONGEST_NAME]
+    return text or type(error).__name__
 
 
 def nearest_names(name: str, known: Iterable[str], most: int = 5) -> str:

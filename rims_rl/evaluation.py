@@ -35,6 +35,7 @@ CHANGES = ("variant", "mode", "difficulty")
 """Settings by which an Atari game is another one than the usual."""
 _SHOWN_RULES = ("distractor", "distractor_split", *CHANGES)
 _TRAINING_ONLY = frozenset({"terminal_on_life_loss", "clip_rewards"})
+_OF_WORKERS = frozenset({"subprocess", "step_timeout", "env_restarts"})
 
 
 class Episode(NamedTuple):
@@ -207,6 +208,8 @@ def evaluation_env(
     settings |= view.settings | env_kwargs
     check_split_has_distractor(settings)
     protocol, route = protocol or run.protocol, route or _route(run, view.variant)
+    if is_atari(run.env) and route == "vector":
+        settings = {key: value for key, value in settings.items() if key not in _OF_WORKERS}
     if is_atari(run.env):
         settings["max_frames"] = FRAME_SKIP * (max_steps or ATARI_STEPS)
         if run.reset_memory_on_life_loss and run.protocol == "nature":
@@ -347,6 +350,8 @@ def print_result(result: dict[str, Any]) -> None:
 
 def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the table's rows."""
+    from rich.markup import escape
+
     lines = [("score", f"[bold]{result['mean']:,.2f}[/bold] ± {result['std']:,.2f} (mean ± standard deviation)")]
     lines += [("median", f"{result['median']:,.2f}"), ("range", f"{result['min']:,.2f} to {result['max']:,.2f}")]
     if "human_normalised" in result:
@@ -355,7 +360,7 @@ def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("episodes", f"{result['episodes']}{cut}; {result['mean_length']:,.0f} steps on average"))
     if "protocol" in result:
         lines.append(("protocol", f"{result['protocol']}, route {result['route']}"))
-    lines += [(name.replace("_", " "), str(result[name])) for name in _SHOWN_RULES if name in result]
+    lines += [(name.replace("_", " "), escape(str(result[name]))) for name in _SHOWN_RULES if name in result]
     lines += [("actions", f"{result['actions']}, seed {result['games_seed']}"), ("weights", str(result["checkpoint"]))]
     lines.append(("speed", f"{result['steps_per_second']:,.0f} steps/s"))
     return lines

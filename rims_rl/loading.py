@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from rims_rl.agents.checkpoint import CheckpointStore, Stored, read_tensors
-from rims_rl.agents.policy_files import load_policy
+from rims_rl.agents.policy_files import load_policy, policy_facts
+from rims_rl.agents.rebuilding import check_fit, rebuilt
 from rims_rl.agents.spaces import space_from_json, space_to_json
-from rims_rl.agents.weights import check_weights
+from rims_rl.agents.state_checks import step_of
 from rims_rl.building import policy_class_for, policy_kwargs
 from rims_rl.config import RESUMABLE, TrainConfig, as_plain
-from rims_rl.errors import CheckpointError, ConfigError
+from rims_rl.errors import CheckpointError, ConfigError, shortened
 from rims_rl.runs import RunFolder, load_config, open_run
 from rims_rl.validation import check_device
 
@@ -59,13 +63,14 @@ def check_same_run(config: TrainConfig, stored: Stored) -> None:
     Raises:
         CheckpointError: when it is of another task or another network; names the first difference.
     """
-    before, now = stored.manifest.get("about", {}).get("settings", {}), _of_the_learning(config)
+    before, now = _mapping(_mapping(stored.manifest, "about"), "settings"), _of_the_learning(config)
     changed = [name for name, value in now.items() if name in before and before[name] != value]
     for name in changed:
         if name in _OF_THE_TASK:
-            raise CheckpointError(f"{stored.path} was made with {name} {before[name]!r}, this run has {now[name]!r}")
+            then, here = shortened(before[name]), shortened(now[name])
+            raise CheckpointError(f"{stored.path} was made with {name} {then}, this run has {here}")
     if changed:
-        then = ", ".join(f"{name} {before[name]!r} (now {now[name]!r})" for name in changed)
+        then = ", ".join(f"{name} {shortened(before[name])} (now {shortened(now[name])})" for name in changed)
         _log.warning("%s was made with %s", stored.path.name, then)
 
 
@@ -154,8 +159,8 @@ def _load(folder: RunFolder, which: str | None) -> Agent:
 
 def _final(folder: RunFolder) -> Agent:
     policy = load_policy(folder.policy_stem)
-    about = json.loads(folder.policy_stem.with_suffix(".json").read_text("utf-8")).get("about", {})
-    return Agent(policy, int(about.get("step", 0)), "final")
+    step = policy_facts(folder.policy_stem).get("step", 0)
+    return Agent(policy, step_of({"num_timesteps": step}, f"{folder.policy_stem}.json"), "final")
 
 
 def _stored(folder: RunFolder, store: CheckpointStore, which: str, has_final: bool) -> Stored:
@@ -180,13 +185,31 @@ def _choices(store: CheckpointStore, has_final: bool) -> str:
 
 def _from_checkpoint(folder: RunFolder, stored: Stored) -> Agent:
     """Build the policy of a checkpoint as the run's settings say, and put its weights in."""
-    config, about = load_config(folder), stored.manifest.get("about", {})
+    make, weights = _maker(load_config(folder), stored)
+    policy = rebuilt(make, weights, str(stored.path))
+    return Agent(policy, step_of(stored.manifest, str(stored.path)), stored.path.stem)
+
+
+def check_network(config: TrainConfig, stored: Stored) -> None:
+    """Raise CheckpointError unless a run's settings ask for just a checkpoint's weights; takes no memory for it."""
+    check_fit(*_maker(config, stored), str(stored.path))
+
+
+def _maker(config: TrainConfig, stored: Stored) -> tuple[Callable[..., RIMPolicy], dict[str, Tensor]]:
+    """Return what builds the policy of a checkpoint as a run's settings say, and its weights."""
+    about = _mapping(stored.manifest, "about")
     if "observation_space" not in about or "action_space" not in about:
         raise CheckpointError(f"{stored.path} does not say which spaces its policy serves: expected a run's checkpoint")
-    observations, actions = (space_from_json(about[key]) for key in ("observation_space", "action_space"))
-    with torch.random.fork_rng(devices=[]):
-        policy = policy_class_for(observations)(observations, actions, lambda _: 0.0, **policy_kwargs(config))
+    try:
+        observations, actions = (space_from_json(about[key]) for key in ("observation_space", "action_space"))
+    except CheckpointError as error:
+        raise CheckpointError(f"{stored.path}: {error}") from None
+    make = partial(policy_class_for(observations), observations, actions, lambda _: 0.0, **policy_kwargs(config))
     weights = {key.removeprefix(_WEIGHTS): value for key, value in stored.tensors.items() if key.startswith(_WEIGHTS)}
-    check_weights(policy, weights, str(stored.path))
-    policy.load_state_dict(weights)
-    return Agent(policy, int(stored.manifest["num_timesteps"]), stored.path.stem)
+    return make, weights
+
+
+def _mapping(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a part of a manifest that must be a mapping; empty where it is missing or something else."""
+    part = mapping.get(name)
+    return part if isinstance(part, dict) else {}

@@ -6,9 +6,9 @@ Table and bar print through one rich console, so a table appears above the bar a
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,13 +21,17 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, said
+from rims_rl.storage.plain_files import read_bytes
+from rims_rl.storage.tensor_files import write_text
 
 _log = logging.getLogger(__name__)
+_MOST_CSV_BYTES = 2**26
+_MOST_DIGITS = 19  # of a step
 Excluded = Mapping[str, tuple[str, ...] | None]
 
 
@@ -42,6 +46,23 @@ def loggable(key_values: Mapping[str, Any], key_excluded: Excluded, *formats: st
         if isinstance(value, bool | int | float | str):
             kept[key] = value
     return kept
+
+
+class PacedLogger(Logger):
+    """SB3's logger that shows what was recorded once every `interval` rollouts of the whole run, resumes included."""
+
+    def __init__(self, folder: str, writers: list[KVWriter], steps_per_rollout: int, interval: int) -> None:
+        super().__init__(folder, writers)
+        self.steps_per_rollout, self.interval = steps_per_rollout, interval
+
+    def dump(self, step: int = 0) -> None:
+        """Show what was recorded when it is time; otherwise keep it."""
+        if step // self.steps_per_rollout % self.interval == 0:
+            self.dump_now(step)
+
+    def dump_now(self, step: int = 0) -> None:
+        """Show what was recorded."""
+        super().dump(step)
 
 
 # The table
@@ -208,12 +229,11 @@ class CsvWriter(KVWriter):
             csv.DictWriter(handle, self._columns, restval="", lineterminator="\n").writerow(row)
 
     def _rewrite(self) -> None:
-        beside = self.path.with_name(f".{self.path.name}.new")
-        with open(beside, "w", encoding="utf-8", newline="") as handle:
-            writer = csv.DictWriter(handle, self._columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self._rows)
-        os.replace(beside, self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self.path, text.getvalue())
 
     def _fall_behind(self, error: OSError) -> None:
         """Say it once; the next row that can be written brings all that are missing."""
@@ -223,14 +243,35 @@ class CsvWriter(KVWriter):
 
 
 def _read_rows(path: Path, last_step: int) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and the whole rows up to `last_step`; a row that a crash cut short is left out."""
+    """Return the columns and the whole rows up to `last_step`; a row that a crash cut short is left out.
+
+    Raises:
+        ConfigError: when the file can't be read as CSV.
+    """
     if not path.is_file():
         return ["step"], []
-    with open(path, encoding="utf-8", newline="", errors="replace") as handle:
-        reader = csv.DictReader(handle)
-        columns = list(reader.fieldnames or ["step"])
-        rows = [row for row in reader if None not in row and None not in row.values()]
-    return columns, [row for row in rows if row.get("step", "").isdecimal() and int(row["step"]) <= last_step]
+    try:
+        columns, *lines = read_csv(path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read: {said(error)}; move it away to begin another") from None
+    rows = [dict(zip(columns, line, strict=True)) for line in lines if len(line) == len(columns)]
+    return columns, [row for row in rows if _step(row) <= last_step]
+
+
+def _step(row: Mapping[str, str]) -> float:
+    text = row.get("step", "")
+    return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else math.inf
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """Return the lines of a CSV file as lists of texts, the headings first.
+
+    Raises:
+        OSError: when it can't be read.
+        ValueError: when it is larger than any log; csv.Error: when it is no CSV.
+    """
+    text = read_bytes(path, _MOST_CSV_BYTES).decode("utf-8", errors="replace")
+    return list(csv.reader(text.splitlines(keepends=True))) or [["step"]]
 
 
 # The progress bar

@@ -24,6 +24,7 @@ from rims_rl.evaluation import CHANGES, View, check_spaces, evaluation_env
 from rims_rl.loading import load_agent, locate
 from rims_rl.playback import Step, action_names, play
 from rims_rl.runs import RunFolder, load_config
+from rims_rl.storage.plain_files import check_only_files
 
 if TYPE_CHECKING:
     from rims_rl.tracking import WandbRun
@@ -60,6 +61,8 @@ def record_run(config: RecordConfig) -> Recorded:
     view = View(config.distractor, config.distractor_split, config.variant)
     path = (config.output or folder.video_of(agent.name, config.seed, view.text)).expanduser()
     _check_target(path)
+    if config.output is None:
+        check_only_files(folder.path)
     env = film_env(run, config.seed, config.protocol, view)
     try:
         check_spaces(agent.policy, env)

@@ -12,7 +12,8 @@ import numpy as np
 
 from rims_rl.config import PlotConfig, TrainConfig
 from rims_rl.envs import is_atari
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, said
+from rims_rl.logging import read_csv
 from rims_rl.runs import load_config, open_run
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # A palette that stays apart for the colour-blind (Okabe and Ito 2008).
 _COLOURS = {"rim": "#D55E00", "lstm": "#0072B2", "gru": "#009E73", "feedforward": "#7F7F7F"}
+_DRAWN = ("time/total_timesteps", "rollout/ep_rew_mean")
 _OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -44,25 +46,23 @@ def read_curve(path: Path) -> Curve:
         ConfigError: when the folder holds no run, or nothing was logged yet.
     """
     folder = open_run(path)
-    steps, rewards = [], []
     try:
-        with folder.progress_file.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                step, reward = _number(row.get("time/total_timesteps")), _number(row.get("rollout/ep_rew_mean"))
-                if math.isfinite(step) and math.isfinite(reward):
-                    steps.append(step)
-                    rewards.append(reward)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{folder.progress_file} cannot be read: {error}") from None
-    if not steps:
+        headings, *lines = read_csv(folder.progress_file)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{folder.progress_file} cannot be read: {said(error)}") from None
+    places = [headings.index(name) for name in _DRAWN if name in headings]
+    points = [[_number(line, place) for place in places] for line in lines] if len(places) == len(_DRAWN) else []
+    curve = np.array([point for point in points if all(map(math.isfinite, point))])
+    if not len(curve):
         raise ConfigError(f"{folder.progress_file} holds no finished episode yet")
-    return Curve(folder.path.name, load_config(folder), np.array(steps), np.array(rewards))
+    return Curve(folder.path.name, load_config(folder), curve[:, 0], curve[:, 1])
 
 
-def _number(text: str | None) -> float:
+def _number(line: list[str], place: int) -> float:
+    """Return a number in a line; NaN where there is none."""
     try:
-        return float(text or "nan")
-    except ValueError:
+        return float(line[place])
+    except (ValueError, IndexError):
         return math.nan
 
 

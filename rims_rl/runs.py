@@ -13,6 +13,7 @@ A folder such as runs/pong_rim_0_20260102-030405 holds
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -20,7 +21,7 @@ import shlex
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -31,10 +32,13 @@ import yaml
 
 from rims_rl import __version__
 from rims_rl.config import TrainConfig, as_plain
-from rims_rl.errors import ConfigError, RunExistsError
+from rims_rl.errors import ConfigError, RunExistsError, shortened
 from rims_rl.settings import checked_settings, parse_mapping, read_text
+from rims_rl.storage.plain_files import check_only_files, no_link
 
 _LONGEST_SLUG = 120
+_MOST_RESUMES = 100
+"""Resumes that config.yaml tells of: the newest ones."""
 RUNS = Path("runs")
 _PACKAGES = ("torch", "numpy", "stable-baselines3", "sb3-contrib", "gymnasium", "ale-py", "wandb")
 
@@ -96,7 +100,16 @@ class RunFolder:
 
     def holds_a_run(self) -> bool:
         """Whether anything of a run lies here that a new one would overwrite."""
-        return any(file.exists() for file in (self.config_file, self.progress_file, self.checkpoints, self.model_file))
+        files = (self.config_file, self.progress_file, self.model_file)
+        return any(file.exists() for file in files) or any(self.checkpoints.glob("*.safetensors"))
+
+    def is_finished(self, step: int) -> bool:
+        """Whether the final files of a run that ended at this step are all there."""
+        try:
+            about = json.loads(self.policy_stem.with_suffix(".json").read_text("utf-8"))["about"]
+            return bool(about["step"] == step) and self.model_file.exists()
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return False
 
     def create(self) -> None:
         """Make the folder and those inside it; raises ConfigError when the system refuses."""
@@ -156,7 +169,8 @@ def open_run(path: Path) -> RunFolder:
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock, so that two processes can't write to one folder; the system frees it however we end."""
-    with open(folder.path / ".lock", "w") as handle:  # the file stays: removing it would let a third process in
+    check_only_files(folder.path)
+    with open(folder.path / ".lock", "w", opener=no_link) as handle:  # it stays: removing it would let a third one in
         _lock(handle, folder.path)
         yield
 
@@ -180,7 +194,8 @@ def save_config(folder: RunFolder, config: TrainConfig, command: list[str]) -> N
     about: dict[str, Any] = {"command": line, "started": now, "versions": versions()}
     if config.resume is not None:
         about = {**about, **_about(folder)}
-        about["resumed"] = [*about.get("resumed", []), {"command": line, "at": now, "versions": versions()}]
+        newest = {"command": line, "at": now, "versions": versions()}
+        about["resumed"] = [*resumed_before(about)[1 - _MOST_RESUMES :], newest]
     text = yaml.safe_dump({**as_plain(config), "about": about}, sort_keys=False, allow_unicode=True, width=120)
     try:
         write_text(folder.config_file, text)
@@ -193,13 +208,19 @@ def _about(folder: RunFolder) -> dict[str, Any]:
     return dict(entries) if isinstance(entries, dict) else {}
 
 
+def resumed_before(about: Mapping[str, Any]) -> list[Any]:
+    """Return what `config.yaml` says under `about` of earlier resumes."""
+    resumed = about.get("resumed")
+    return resumed if isinstance(resumed, list) else []
+
+
 def load_config(folder: RunFolder) -> TrainConfig:
     """Read a run's settings back, checked like a preset's; executes nothing that the file says."""
     entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
     entries.pop("about", None)
     preset = entries.pop("config", None)
     settings = checked_settings(entries, TrainConfig, str(folder.config_file))
-    return replace(TrainConfig(), config=None if preset is None else str(preset), **settings)
+    return replace(TrainConfig(), config=None if preset is None else shortened(preset).strip("'"), **settings)
 
 
 def versions() -> dict[str, str]:

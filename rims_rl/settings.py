@@ -9,29 +9,70 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from rims_rl.errors import ConfigError, UnknownNameError
+from rims_rl.errors import ConfigError, UnknownNameError, said, shortened
+from rims_rl.storage.plain_files import read_bytes
 
 _NEVER_IN_A_FILE = frozenset({"config", "resume"})
+_MOST_BYTES = 2**20
+_MOST_NODES = 50_000
+_LONGEST_NUMBER = 300
+_NOT_YAML = (
+    yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What PyYAML raises beside its own errors, for texts such as 0b_ and structures too deep."""
 
 
 def parse_mapping(name: str, text: str) -> dict[str, Any]:
     """Read a flat YAML mapping without building any object but plain values."""
     try:
-        entries = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        first_line = " ".join(str(error).split())
-        raise ConfigError(f"{name} is not valid YAML: {first_line}") from None
+        entries = yaml.load(text, _PlainLoader)
+    except _NOT_YAML as error:
+        raise ConfigError(f"{name} is not valid YAML: {said(error)}") from None
     if not isinstance(entries, dict):
         raise ConfigError(f"{name} must be a mapping of settings, got {type(entries).__name__}")
     return {str(key): value for key, value in entries.items()}
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML's plain values alone, in time and memory that the text's length bounds.
+
+    An alias (`*name`) can stand for a structure that doubles with every line. Tags (`!!int`), dates and numbers of
+    hundreds of digits are no settings; those without a tag are texts.
+    """
+
+    nodes = 0
+    """Values that were read so far."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node as PyYAML does, unless it is an alias, has a tag, or is one too many."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        self.nodes += 1
+        problem = "aliases are not read here" if isinstance(event, yaml.AliasEvent) else ""
+        problem = "tags are not read here" if getattr(event, "tag", None) not in (None, "!") else problem
+        problem = f"more than {_MOST_NODES:,} values are no settings" if self.nodes > _MOST_NODES else problem
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """Return a scalar's kind as PyYAML does, that of a long one is text."""
+        if kind is yaml.ScalarNode and len(value) > _LONGEST_NUMBER:
+            return "tag:yaml.org,2002:str"
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def read_text(path: Path) -> str:
-    """Read a text file, or say in one line why it can't be read."""
+    """Read a text file of at most a mebibyte, or say in one line why it can't be read."""
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+        return read_bytes(path, _MOST_BYTES).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {said(error)}") from None
 
 
 def checked_settings(entries: dict[str, Any], kind: type[Any], where: str) -> dict[str, Any]:
@@ -58,13 +99,13 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
     if get_origin(kind) is Literal:
         if value in get_args(kind) and not isinstance(value, bool):
             return value
-        raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}")
+        raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {shortened(value)}")
     if get_origin(kind) is tuple and get_args(kind)[0] in _LISTS:
         return _converted_to_numbers(value, get_args(kind)[0], where)
     plain = get_origin(kind) or kind
     converted = _CONVERTERS[plain](value)
     if converted is None:
-        raise ConfigError(f"{where} must be {_EXPECTED[plain]}, got {value!r}")
+        raise ConfigError(f"{where} must be {_EXPECTED[plain]}, got {shortened(value)}")
     return converted
 
 
@@ -78,14 +119,14 @@ def _converted_to_one_of(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
         converted = _CONVERTERS[kind](value)
         if converted is not None:
             return converted
-    raise ConfigError(f"{where} must be {' or '.join(_EXPECTED[kind] for kind in concrete)}, got {value!r}")
+    raise ConfigError(f"{where} must be {' or '.join(_EXPECTED[kind] for kind in concrete)}, got {shortened(value)}")
 
 
 def _converted_to_numbers(value: Any, kind: type[Any], where: str) -> tuple[Any, ...]:
     items = [_CONVERTERS[kind](item) for item in value] if isinstance(value, list | tuple) else [None]
     known = tuple(item for item in items if item is not None)
     if len(known) < len(items):
-        raise ConfigError(f"{where} must be a list of {_LISTS[kind]}, got {value!r}")
+        raise ConfigError(f"{where} must be a list of {_LISTS[kind]}, got {shortened(value)}")
     return known
 
 
@@ -113,7 +154,14 @@ def _to_text(value: Any) -> str | None:
 
 
 def _to_path(value: Any) -> Path | None:
-    return Path(value) if isinstance(value, str) else None
+    """Return a path that the system can be asked for: no null byte, no home of a user that is not there."""
+    if not isinstance(value, str) or "\0" in value:
+        return None
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        return None
+    return Path(value)
 
 
 def _to_pairs(value: Any) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from stable_baselines3.common.logger import KVWriter
 from rims_rl.config import TrainConfig, as_plain
 from rims_rl.logging import loggable
 from rims_rl.runs import RunFolder
+from rims_rl.storage.plain_files import read_json
 
 _log = logging.getLogger(__name__)
 Mode = Literal["online", "offline", "disabled"]
@@ -33,6 +35,8 @@ FINISH_SECONDS = 60.0
 """Longest wait for the upload's end when a run is over."""
 _MOST_WAITING = 10_000
 _MOST_TAG_CHARACTERS = 64
+_MOST_ID_FILE = 2**16
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # it becomes part of a folder's name
 
 
 class WandbRun:
@@ -175,6 +179,15 @@ def start_wandb(
         config={**as_plain(config), **(extra_config or {})},
     )
     return start_wandb_run(settings, folder.path, run_id, say)
+
+
+def stored_run_id(file: Path) -> str | None:
+    """Return the id of a W&B run that `wandb_run.json` holds; None where there is none that W&B could have given."""
+    try:
+        run_id = read_json(file, _MOST_ID_FILE)["id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return run_id if isinstance(run_id, str) and _RUN_ID.fullmatch(run_id) else None
 
 
 def start_wandb_run(settings: WandbSettings, folder: Path, run_id: str | None = None, say: Say = _print) -> WandbRun:

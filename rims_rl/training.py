@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from rich import get_console
@@ -17,15 +18,16 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from rims_rl.agents import RIMPPO
-from rims_rl.agents.callbacks import ActivityCallback, CheckpointCallback, EvaluationCallback, StopSignals
-from rims_rl.agents.checkpoint import CheckpointStore, restore, save_policy
+from rims_rl.agents.callbacks import ActivityCallback, CheckpointCallback, EvaluationCallback, StopSignals, rollouts_of
+from rims_rl.agents.checkpoint import CheckpointStore, Stored, restore, save_policy
+from rims_rl.agents.state_checks import step_of
 from rims_rl.agents.weights import weights_of
 from rims_rl.building import build_env, build_model
 from rims_rl.config import EvaluateConfig, TrainConfig
 from rims_rl.errors import ConfigError, NonFiniteError, RimsError
 from rims_rl.evaluation import evaluate_run, evaluation_env, step_limit
-from rims_rl.loading import check_same_run, facts
-from rims_rl.logging import ConsoleWriter, CsvWriter, ProgressCallback, clock
+from rims_rl.loading import check_network, check_same_run, facts
+from rims_rl.logging import ConsoleWriter, CsvWriter, PacedLogger, ProgressCallback, clock
 from rims_rl.profiling import profile_table
 from rims_rl.recording import VideoCallback, check_encoder
 from rims_rl.runs import (
@@ -39,7 +41,7 @@ from rims_rl.runs import (
     versions,
 )
 from rims_rl.storage.tensor_files import write_tensors, write_text
-from rims_rl.tracking import WandbRun, WandbWriter, start_wandb
+from rims_rl.tracking import WandbRun, WandbWriter, start_wandb, stored_run_id
 from rims_rl.validation import check_settings
 
 
@@ -100,21 +102,38 @@ def resume(config: TrainConfig, command: list[str]) -> int:
     check_settings(config)
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
-        stored = CheckpointStore(folder.checkpoints).newest()
-        done = int(stored.manifest["num_timesteps"])
-        check_same_run(config, stored)
-        if done >= config.total_timesteps:
-            raise ConfigError(
-                f"{folder.path} has done {done:,} of its {config.total_timesteps:,} steps; "
-                f"train it further by a larger --total-timesteps"
-            )
+        stored = _newest(config, folder)
         env = build_env(config)
         stack.callback(env.close)
         model = build_model(config, env)
-        restore(model, stored.tensors, stored.manifest)
-        _say_how_exact(config, load_config(folder), stored.path, bool(stored.manifest["exact"]))
+        if stored is not None:
+            restore(model, stored.tensors, stored.manifest, str(stored.path))
+            _say_how_exact(config, load_config(folder), stored.path, bool(stored.manifest.get("exact")))
         save_config(folder, config, command)
-        return _run(Session(config, folder, env, model, done), stack)
+        return _run(Session(config, folder, env, model, model.num_timesteps), stack)
+
+
+def _newest(config: TrainConfig, folder: RunFolder) -> Stored | None:
+    """Return the checkpoint to go on from; None where a run was ended before its first one, and begins anew.
+
+    Raises:
+        CheckpointError: when none can be read, or it is of another run.
+        ConfigError: when the run has done all its steps.
+    """
+    store = CheckpointStore(folder.checkpoints)
+    if not store.steps() and not store.best_file.exists() and not folder.model_file.exists():
+        _say(f"{folder.path} was ended before its first checkpoint: it begins anew")
+        return None
+    stored = store.newest()
+    check_same_run(config, stored)
+    check_network(config, stored)
+    done = step_of(stored.manifest, str(stored.path))
+    if done >= config.total_timesteps and folder.is_finished(done):
+        raise ConfigError(
+            f"{folder.path} has done {done:,} of its {config.total_timesteps:,} steps; "
+            f"train it further by a larger --total-timesteps"
+        )
+    return stored
 
 
 def _say_how_exact(config: TrainConfig, before: TrainConfig, path: Path, exact: bool) -> None:
@@ -144,7 +163,7 @@ def _run(session: Session, stack: ExitStack) -> int:
             model.stopwatch.start()
         with _failures_told(session):
             model.learn(
-                remaining, CallbackList(callbacks), config.log_interval, reset_num_timesteps=session.resumed_at is None
+                remaining, CallbackList(callbacks), log_interval=1, reset_num_timesteps=session.resumed_at is None
             )
         _say_where_the_time_went(session)
         _save_results(session)
@@ -179,10 +198,8 @@ def _keep_evidence(session: Session, error: NonFiniteError) -> None:
 
 def _start_tracking(session: Session, facts: dict[str, object]) -> WandbRun:
     """Start the W&B run, or go on with the one whose id lies in the folder."""
-    file, run_id = session.folder.wandb_file, None
-    if session.resumed_at is not None:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            run_id = str(json.loads(file.read_text("utf-8"))["id"])
+    file = session.folder.wandb_file
+    run_id = stored_run_id(file) if session.resumed_at is not None else None
     tracker = start_wandb(session.config, session.folder, run_id, facts)
     if tracker.id is not None:
         write_text(file, json.dumps({"id": tracker.id, "mode": tracker.mode}) + "\n")
@@ -193,7 +210,8 @@ def _logger(session: Session, tracker: WandbRun) -> Logger:
     writers: list[KVWriter] = [CsvWriter(session.folder.progress_file, session.resumed_at), WandbWriter(tracker)]
     if session.config.verbose:
         writers.insert(0, ConsoleWriter())
-    return Logger(str(session.folder.path), writers)
+    steps = session.config.n_envs * session.config.n_steps
+    return PacedLogger(str(session.folder.path), writers, steps, session.config.log_interval)
 
 
 def _callbacks(session: Session, tracker: WandbRun, stack: ExitStack) -> list[BaseCallback]:
@@ -246,11 +264,11 @@ def _save_results(session: Session) -> None:
 
 
 def _log_the_rest(session: Session) -> None:
-    """Log the updates since the last table, if there were any."""
-    model = session.model
-    updates = (model.num_timesteps - (session.resumed_at or 0)) // (model.n_envs * model.n_steps)
-    if updates % session.config.log_interval:
-        model.dump_logs(updates)
+    """Log the updates since the last table, if there were any and no others will follow."""
+    model, config = session.model, session.config
+    if model.num_timesteps >= config.total_timesteps and rollouts_of(model) % config.log_interval:
+        model.dump_logs()
+        cast(PacedLogger, model.logger).dump_now(model.num_timesteps)
 
 
 def _report(session: Session, seconds: float, exit_code: int | None, saved_at: int | None) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from rims_rl.config import TrainConfig, parse_schedule
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, shortened
+
+MOST_THREADS = 1_024
+"""Threads of PyTorch's; for some ten thousand the system's library ends the process."""
 
 _AT_LEAST_ONE = (
     "total_timesteps", "n_envs", "n_steps", "batch_size", "n_epochs", "frame_stack", "eval_episodes", "log_interval",
@@ -11,8 +14,11 @@ _AT_LEAST_ONE = (
 )  # fmt: skip
 _AT_LEAST_ZERO = (
     "seed", "save_freq", "eval_freq", "video_freq", "torch_threads", "ent_coef", "vf_coef", "most_skipped",
+    "env_restarts",
 )  # fmt: skip
-_POSITIVE_IF_GIVEN = ("max_grad_norm", "clip_range_vf", "target_kl", "core_parameters")
+_AT_MOST = {"n_envs": 65_536, "n_steps": 2**24, "batch_size": 2**31, "n_epochs": 100_000, "torch_threads": MOST_THREADS}
+_POSITIVE_IF_GIVEN = ("max_grad_norm", "clip_range_vf", "target_kl", "core_parameters", "step_timeout")
+_LARGEST = 1e38  # that float32 holds
 _MOST_SEED = 2**31 - 1
 
 
@@ -33,11 +39,14 @@ def check_ranges(config: TrainConfig) -> None:
         if getattr(config, name) < 1:
             raise ConfigError(f"{name} must be at least 1, got {getattr(config, name)}")
     for name in _AT_LEAST_ZERO:
-        if not 0 <= getattr(config, name) < float("inf"):
+        if not 0 <= getattr(config, name) < _LARGEST:
             raise ConfigError(f"{name} must be at least 0, got {getattr(config, name)}")
+    for name, most in _AT_MOST.items():
+        if getattr(config, name) > most:
+            raise ConfigError(f"{name} must be at most {most:,}, got {shortened(getattr(config, name))}")
     for name in _POSITIVE_IF_GIVEN:
         value = getattr(config, name)
-        if value is not None and not 0 < value < float("inf"):
+        if value is not None and not 0 < value < _LARGEST:
             raise ConfigError(f"{name} must be positive and finite, got {value}")
     if config.seed > _MOST_SEED:
         raise ConfigError(f"seed must be at most {_MOST_SEED}, got {config.seed}")

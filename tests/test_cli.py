@@ -128,6 +128,7 @@ class TestConfigs:
 
 
 @pytest.mark.usefixtures("empty_folder")
+@pytest.mark.faults
 class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -204,6 +205,7 @@ class TestBadInput:
         assert line.startswith("rims-rl: unknown environment 'pongg'; did you mean 'pong'")
 
 
+@pytest.mark.faults
 class TestBadViews:
     @pytest.mark.parametrize("command", ["evaluate", "record"])
     @pytest.mark.parametrize(

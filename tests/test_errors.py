@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from rims_rl.errors import (
     CheckpointError,
     ConfigError,
+    EnvironmentFault,
     NonFiniteError,
+    OutOfMemory,
     RimsError,
     RunExistsError,
     UnknownNameError,
@@ -16,7 +20,13 @@ from rims_rl.errors import (
 
 
 class TestFamily:
-    @pytest.mark.parametrize("kind", [CheckpointError, ConfigError, NonFiniteError, RunExistsError, UnknownNameError])
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            CheckpointError, ConfigError, EnvironmentFault, NonFiniteError, OutOfMemory, RunExistsError,
+            UnknownNameError,
+        ],
+    )  # fmt: skip
     def test_every_error_is_a_rims_error(self, kind: type[Exception]) -> None:
         assert issubclass(kind, RimsError)
 
@@ -29,6 +39,10 @@ class TestUnknownNameError:
     def test_says_the_kind_the_name_and_the_nearest(self) -> None:
         error = UnknownNameError("game", "pnog", ["pong", "breakout", "zaxxon"])
         assert str(error) == "unknown game 'pnog'; did you mean 'pong'?"
+
+    def test_it_passes_from_one_process_to_another(self) -> None:
+        error = UnknownNameError("game", "pnog", (name for name in ["pong", "breakout"]))
+        assert str(pickle.loads(pickle.dumps(error))) == str(error) == "unknown game 'pnog'; did you mean 'pong'?"
 
 
 class TestNearestNames:

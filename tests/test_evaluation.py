@@ -176,6 +176,14 @@ class TestEnvironments:
         env.close()
         assert episode == (5.0, 5, True)
 
+    def test_a_run_in_watched_processes_is_evaluated_on_both_routes(self) -> None:
+        run = TrainConfig(env="pong", route="gym", subprocess=True)
+        for route in (None, "vector"):
+            env = evaluation_env(run, 1, 3, max_steps=7, route=route)
+            policy: Any = Watcher()
+            assert [game.length for game in play_episodes(policy, env, 1).episodes] == [7]
+            env.close()
+
     @pytest.mark.faults
     def test_one_without_a_limit_of_its_own_gets_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(evaluation, "OTHER_STEPS", 9)

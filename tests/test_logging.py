@@ -158,6 +158,7 @@ def write(writer: CsvWriter, step: int, **values: Any) -> None:
     writer.write(values, dict.fromkeys(values), step)  # type: ignore[arg-type]
 
 
+@pytest.mark.faults
 class TestCsv:
     def test_every_dump_is_a_row_with_its_step_first(self, tmp_path):
         writer = CsvWriter(tmp_path / "progress.csv")

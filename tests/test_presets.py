@@ -100,6 +100,7 @@ class TestReading:
             parse_preset("mine", "distractor_split: test")
 
 
+@pytest.mark.faults
 class TestRefusals:
     def test_an_unknown_preset_gets_the_nearest_name(self) -> None:
         with pytest.raises(UnknownNameError, match="unknown preset 'qick'; did you mean 'quick'"):

@@ -64,6 +64,7 @@ class TestViews:
         assert video == Path("run/videos/best_7_background-0.5-folder-..-clips_held-out.mp4")
 
 
+@pytest.mark.faults
 class TestRefusals:
     def test_a_new_folder_is_accepted_and_not_made(self, tmp_path: Path) -> None:
         check_writable(RunFolder(tmp_path / "a" / "b"))
@@ -72,9 +73,9 @@ class TestRefusals:
     def test_an_empty_folder_is_accepted(self, tmp_path: Path) -> None:
         check_writable(RunFolder(tmp_path))
 
-    @pytest.mark.parametrize("name", ["config.yaml", "progress.csv", "checkpoints", "model.zip"])
+    @pytest.mark.parametrize("name", ["config.yaml", "progress.csv", "checkpoints/best.safetensors", "model.zip"])
     def test_a_folder_that_holds_a_run_is_refused(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(parents=True)
         with pytest.raises(RunExistsError, match="already holds a run; go on with it by --resume"):
             check_writable(RunFolder(tmp_path))
 
@@ -98,6 +99,7 @@ class TestRefusals:
             open_run(tmp_path)
 
 
+@pytest.mark.faults
 class TestLock:
     def test_a_second_owner_is_refused_until_the_first_is_gone(self, folder: RunFolder) -> None:
         with locked(folder), pytest.raises(RunExistsError, match="in use"), locked(folder):

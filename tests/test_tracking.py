@@ -18,6 +18,8 @@ from rims_rl.config import TrainConfig
 from rims_rl.runs import RunFolder
 from rims_rl.tracking import WandbRun, WandbWriter, start_wandb
 
+pytestmark = pytest.mark.faults
+
 
 class FakeRun:
     """Notes what it gets."""

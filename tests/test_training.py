@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import multiprocessing
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -99,11 +101,16 @@ class TestFiles:
         assert model.clip_range(0.5) == pytest.approx(0.05)
         assert model.num_timesteps == UPDATE
 
+    @pytest.mark.faults
     def test_the_same_seed_gives_the_same_agent_and_another_one_another(self, small: Callable[..., Path]) -> None:
         first, again = weights(small("a", 2 * UPDATE)), weights(small("b", 2 * UPDATE))
         assert same(first, again)
         assert not same(first, weights(small("c", 2 * UPDATE, "--seed", "1")))
 
+    def test_environments_in_processes_of_their_own_give_the_same_agent(self, small: Callable[..., Path]) -> None:
+        assert same(weights(small("a", 2 * UPDATE)), weights(small("b", 2 * UPDATE, "--subprocess")))
+
+    @pytest.mark.faults
     def test_a_second_run_in_the_same_folder_is_refused(
         self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -113,6 +120,7 @@ class TestFiles:
         assert "already holds a run" in capsys.readouterr().err
         assert same(weights(folder), before)
 
+    @pytest.mark.faults
     def test_a_disk_that_refuses_the_final_files_is_one_line_and_the_checkpoints_stay(
         self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -125,6 +133,12 @@ class TestFiles:
         assert [path.name for path in (folder / "checkpoints").glob("step_*")] == ["step_000000032.safetensors"]
 
 
+def untimed(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Leave out what depends on the clock."""
+    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
+
+
+@pytest.mark.faults
 class TestStopAndResume:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_saves_says_how_to_go_on_and_the_rest_is_as_if_it_had_not_come(
@@ -143,7 +157,21 @@ class TestStopAndResume:
         assert not same(weights(folder), weights(whole))
         assert main(["train", "--resume", str(folder)]) == 0
         assert same(weights(folder), weights(whole))
-        assert [row["step"] for row in progress(folder)] == [row["step"] for row in progress(whole)]
+        assert untimed(progress(folder)) == untimed(progress(whole))
+
+    @pytest.mark.parametrize("interval", ["2", "3"])
+    def test_tables_come_when_they_would_have_come_and_say_the_same(
+        self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, interval: str
+    ) -> None:
+        whole = small("whole", 7 * UPDATE, "--log-interval", interval)
+        assert [int(row["step"]) // UPDATE for row in progress(whole)] == (
+            [2, 4, 6, 7] if interval == "2" else [3, 6, 7]
+        )
+        with monkeypatch.context() as patch:
+            interrupt(patch, 4 * UPDATE + 2, lambda: signal.raise_signal(signal.SIGTERM))
+            folder = small("stopped", 7 * UPDATE, "--log-interval", interval, code=143)
+        assert main(["train", "--resume", str(folder)]) == 0
+        assert untimed(progress(folder)) == untimed(progress(whole))
 
     def test_a_crash_goes_on_from_the_newest_checkpoint(
         self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -156,7 +184,6 @@ class TestStopAndResume:
         assert main(["train", "--resume", str(tmp_path / "crashed")]) == 0
         assert same(weights(tmp_path / "crashed"), weights(whole))
 
-    @pytest.mark.faults
     def test_numbers_that_are_not_finite_leave_their_evidence_and_a_way_on(
         self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Said
     ) -> None:
@@ -179,6 +206,32 @@ class TestStopAndResume:
         assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
         assert main(["train", "--resume", str(folder)]) == 0
         assert same(weights(folder), weights(small("whole", 4 * UPDATE)))
+
+    def test_an_environment_whose_process_dies_is_replaced_and_counted(
+        self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def kill_one() -> None:
+            multiprocessing.active_children()[0].kill()
+
+        with monkeypatch.context() as patch:
+            interrupt(patch, UPDATE + 8, kill_one)
+            folder = small("run", 3 * UPDATE, "--subprocess")
+        assert "died with exit code -9 (SIGKILL); a new process takes its place" in caplog.text
+        assert [row["rollout/env_restarts"] for row in progress(folder)] == ["", "", "1"]
+        assert RIMPPO.load(folder / "model.zip").num_timesteps == 3 * UPDATE
+
+    def test_one_too_many_ends_the_run_which_goes_on_exactly(
+        self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Said
+    ) -> None:
+        whole = small("whole", 4 * UPDATE)
+        with monkeypatch.context() as patch:
+            interrupt(patch, 2 * UPDATE + 8, lambda: multiprocessing.active_children()[0].kill())
+            small("run", 4 * UPDATE, "--subprocess", "--env-restarts", "0", code=2)
+        said = capsys.readouterr()
+        assert re.search(r"environment \d \(seed \d, last action \d\) died with exit code -9 \(SIGKILL\)", said.err)
+        assert f"--resume {tmp_path / 'run'}" in said.out
+        assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+        assert same(weights(tmp_path / "run"), weights(whole))
 
     def test_a_damaged_newest_checkpoint_is_passed_over(self, small: Callable[..., Path]) -> None:
         folder, longer = small("run", 3 * UPDATE), small("longer", 3 * UPDATE)
@@ -215,7 +268,42 @@ class TestStopAndResume:
             assert main(["train", "--resume", str(folder), "-n", "999"]) == 2
         assert "is in use" in capsys.readouterr().err
 
-    def test_a_run_without_checkpoints_is_one_line(
+    def test_a_run_that_was_ended_before_its_first_checkpoint_begins_anew(
+        self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Said
+    ) -> None:
+        whole, folder = small("whole", 3 * UPDATE), tmp_path / "crashed"
+        with monkeypatch.context() as patch:
+            interrupt(patch, UPDATE + 2, lambda: [][0])
+            with pytest.raises(IndexError):
+                small("crashed", 3 * UPDATE, "--save-freq", "0")
+        assert not list((folder / "checkpoints").iterdir())
+        assert main(["train", "--resume", str(folder)]) == 0
+        assert "was ended before its first checkpoint: it begins anew" in capsys.readouterr().out.replace("\n", " ")
+        assert same(weights(folder), weights(whole))
+        assert [int(row["step"]) for row in progress(folder)] == [32, 64, 96]
+
+    def test_final_files_that_the_disk_refused_are_written_by_a_resume(
+        self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = small("whole", 2 * UPDATE)
+
+        def refuse(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "save_policy", refuse)
+            folder = small("run", 2 * UPDATE, code=2)
+        assert main(["train", "--resume", str(folder)]) == 0
+        assert same(weights(folder), weights(whole))
+        assert main(["train", "--resume", str(folder)]) == 2
+
+    def test_a_folder_that_was_made_and_nothing_more_can_be_used(
+        self, small: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        RunFolder(tmp_path / "run").create()
+        small("run", UPDATE)
+
+    def test_a_finished_run_without_checkpoints_is_one_line(
         self, small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = small("run", UPDATE)

@@ -24,6 +24,11 @@ __all__ = ["ActivityCallback", "CheckpointCallback", "EvaluationCallback", "Stop
 _log = logging.getLogger(__name__)
 
 
+def rollouts_of(model: Any) -> int:
+    """Return how many rollouts a model has learned from or is about to, those before a resume among them."""
+    return int(model.num_timesteps) // (int(model.n_envs) * int(model.n_steps))
+
+
 class _EverySoManySteps(BaseCallback):
     """Acts between two updates, once for every multiple of `every_steps` that was passed; 0 is never."""
 
@@ -114,14 +119,12 @@ class ActivityCallback(BaseCallback):
         if every_updates < 1:
             raise ConfigError(f"the updates between two looks at the units must be at least 1, got {every_updates}")
         self.every_updates = every_updates
-        self._rollouts = 0
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
-        self._rollouts += 1
-        if self._rollouts % self.every_updates:
+        if rollouts_of(self.model) % self.every_updates:
             return
         for key, value in activity_statistics(cast(RIMPPO, self.model).diagnose_rollout()).items():
             matrix = key.startswith("comm_unit_")

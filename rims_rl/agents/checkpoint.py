@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -77,11 +78,12 @@ class CheckpointStore:
         return self.best_file
 
     def best_score(self) -> float | None:
-        """Return the score of the best checkpoint; None when there is none that can be read."""
+        """Return the score of the best checkpoint; None when there is none that can be read, or it is no number."""
         try:
-            return float(read_tensors(self.best_file)[1]["score"])
-        except (CheckpointError, KeyError, TypeError, ValueError):
+            score = read_tensors(self.best_file)[1].get("score")
+        except CheckpointError:
             return None
+        return score if isinstance(score, float) and math.isfinite(score) else None
 
     def steps(self) -> list[int]:
         """Return the steps of the checkpoints that lie here, rising; the best one is not among them."""

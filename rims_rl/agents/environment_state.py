@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
     VecCheckNan,
@@ -26,6 +27,13 @@ def can_snapshot(env: VecEnv) -> bool:
             return False
         env = env.venv
     return env.has_attr("snapshot")
+
+
+def restarts_of(env: VecEnv | None) -> int:
+    """Return how often processes of the environments had to be replaced; 0 where they have none."""
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    return sum(getattr(env, "restarts", ()))
 
 
 def environment_state(env: VecEnv) -> dict[str, Any]:
@@ -63,11 +71,23 @@ def _normalizer_state(normalizer: VecNormalize | None) -> dict[str, Any] | None:
 
 
 def _set_normalizer_state(normalizer: VecNormalize | None, state: Mapping[str, Any] | None) -> None:
+    """Put the statistics back; raises ValueError where they are of other observations, or no numbers."""
     if normalizer is None or state is None:
         return
     for name, found in _statistics(normalizer).items():
-        vars(found).update(state["statistics"][name])
-    normalizer.returns = state["returns"].copy()
+        stored = state["statistics"][name]
+        for part in ("mean", "var"):
+            setattr(found, part, _like(getattr(found, part), stored[part], f"{part} of {name}"))
+        found.count = float(_like(np.zeros(()), stored["count"], f"count of {name}"))
+    normalizer.returns = _like(normalizer.returns, state["returns"], "returns")
+
+
+def _like(own: Any, stored: Any, what: str) -> Any:
+    """Return a copy of a stored array, or number, that has the shape of one's own and finite numbers."""
+    array = np.array(stored, np.float64)
+    if array.shape != np.shape(own) or not np.isfinite(array).all():
+        raise ValueError(f"the stored {what} do not fit")
+    return array if np.ndim(own) else array[()]
 
 
 def _statistics(normalizer: VecNormalize) -> dict[str, RunningMeanStd]:

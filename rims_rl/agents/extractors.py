@@ -78,11 +78,13 @@ class NatureEncoder(BaseFeaturesExtractor):
         return encoded.relu_()
 
 
-def _map_size(convolutions: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+def _map_size(convolutions: NatureConvolutions, shape: tuple[int, ...]) -> tuple[int, int]:
     """Return height and width of the last feature map for images of a shape (C, H, W)."""
-    with torch.no_grad():
-        height, width = convolutions(torch.zeros(1, *shape)).shape[2:]
-    return int(height), int(width)
+    height, width = shape[1:]
+    for layer in (convolutions.first, convolutions.second, convolutions.third):
+        kernel, stride = layer.kernel_size[0], layer.stride[0]
+        height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+    return height, width
 
 
 class NatureSlots(BaseFeaturesExtractor):

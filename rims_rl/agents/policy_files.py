@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from rims_rl.agents.rebuilding import rebuilt, rebuilt_by_own_classes
 from rims_rl.agents.spaces import space_from_json, space_to_json
-from rims_rl.agents.weights import check_weights, weights_of
-from rims_rl.errors import CheckpointError, RimsError
+from rims_rl.agents.weights import weights_of
+from rims_rl.errors import CheckpointError, said, shortened
+from rims_rl.storage.plain_files import only_plain, read_json
 from rims_rl.storage.tensor_files import read_tensors, write_tensors, write_text
 
 if TYPE_CHECKING:
@@ -24,6 +27,11 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     kind.__name__: kind for kind in (nn.Tanh, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Identity)
 }
 _MOST_JSON_BYTES = 16 * 2**20
+_SETTINGS: dict[str, Any] = {
+    "policy": str, "core": str, "core_kwargs": dict, "encoder": str, "encoder_kwargs": dict, "encoder_precision": str,
+    "net_arch": list | dict, "activation_fn": str, "normalize_images": bool,
+}  # fmt: skip
+_NEEDED = ("policy", "activation_fn", "core", "encoder")
 
 
 def save_policy(policy: RIMPolicy, stem: Path, about: Mapping[str, Any] | None = None) -> None:
@@ -70,55 +78,78 @@ def load_policy(
         raise CheckpointError(
             f"{weights_file} is not the one that {description.name} describes: their checksums differ"
         )
-    policy = _build(entries, str(description), core, encoder)
-    check_weights(policy, weights, str(weights_file))
-    policy.load_state_dict(weights)
+    make = _maker(entries, str(description), core, encoder)
+    own_classes = core is not None or encoder is not None  # which need not know how to be without numbers
+    policy = (rebuilt_by_own_classes if own_classes else rebuilt)(make, weights, str(weights_file))
     policy.set_training_mode(False)
     return policy.to(device)
 
 
-def _build(entries: Mapping[str, Any], where: str, core: type[Any] | None, encoder: type[Any] | None) -> RIMPolicy:
-    """Make the policy with fresh weights."""
+def policy_facts(stem: Path) -> dict[str, Any]:
+    """Return what the description of a stored policy says of it under `about`; raises as `load_policy` does."""
+    about = _read_entries(_beside(stem, ".json")).get("about")
+    return dict(about) if isinstance(about, dict) else {}
+
+
+def _maker(
+    entries: Mapping[str, Any], where: str, core: type[Any] | None, encoder: type[Any] | None
+) -> Callable[..., RIMPolicy]:
+    """Return what builds the policy with fresh weights."""
     from rims_rl.agents.policies import POLICIES
 
-    try:
-        settings = dict(entries["settings"])
-        name, activation = settings.pop("policy"), settings.pop("activation_fn")
-        observation_space = space_from_json(entries["observation_space"])
-        action_space = space_from_json(entries["action_space"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} is damaged: it lacks {error}") from None
+    settings = _checked_settings(entries.get("settings"), where)
+    name, activation = settings.pop("policy"), settings.pop("activation_fn")
     for what, chosen, known in (("policy", name, POLICIES), ("activation_fn", activation, _ACTIVATIONS)):
         if chosen not in known:
-            raise CheckpointError(f"{where} has the {what} {chosen!r}; known are {', '.join(known)}")
+            raise CheckpointError(f"{where} has the {what} {shortened(chosen)}; known are {', '.join(known)}")
     settings["core"] = _own_class("core", settings.get("core"), core, where)
     settings["encoder"] = _own_class("encoder", settings.get("encoder"), encoder, where)
+    settings |= {"activation_fn": _ACTIVATIONS[activation], "ortho_init": False}  # the weights are replaced
     try:
-        with torch.random.fork_rng(devices=[]):
-            settings |= {"activation_fn": _ACTIVATIONS[activation], "ortho_init": False}  # the weights are replaced
-            return POLICIES[name](observation_space, action_space, lambda _: 0.0, **settings)
-    except (RimsError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} cannot be built: {' '.join(str(error).split())}") from error
+        observations, actions = (space_from_json(entries.get(key)) for key in ("observation_space", "action_space"))
+    except CheckpointError as error:
+        raise CheckpointError(f"{where} is damaged: {error}") from None
+    return partial(POLICIES[name], observations, actions, _no_schedule, **settings)
+
+
+def _checked_settings(settings: Any, where: str) -> dict[str, Any]:
+    """Return a copy of the settings, each of the kind that it is written as."""
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{where} is damaged: it lacks its settings")
+    known = ", ".join(_SETTINGS)
+    for name in settings.keys() - _SETTINGS.keys():
+        raise CheckpointError(f"{where} cannot be built: it has a setting {shortened(name)}; known are {known}")
+    for name in _NEEDED:
+        if name not in settings:
+            raise CheckpointError(f"{where} is damaged: it lacks {name!r}")
+    for name, value in settings.items():
+        if not isinstance(value, _SETTINGS[name]):
+            raise CheckpointError(f"{where} is damaged: its {name} is {shortened(value)}")
+    return dict(settings)
+
+
+def _no_schedule(progress_remaining: float) -> float:
+    return 0.0
 
 
 def _own_class(what: str, name: Any, passed: type[Any] | None, where: str) -> Any:
     """Return the class that the caller passed, else the name, which must be one of rims_rl's own."""
     if passed is not None:
         return passed
-    if isinstance(name, str) and ":" in name:
-        raise CheckpointError(f"{where} uses the {what} class {name}, not one of rims_rl: import it and pass {what}=")
+    if ":" in name:
+        raise CheckpointError(
+            f"{where} uses the {what} class {shortened(name)[1:-1]}, not one of rims_rl: import it and pass {what}="
+        )
     return name
 
 
 def _read_entries(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MOST_JSON_BYTES:
-            raise CheckpointError(f"{path} is not a policy of rims_rl: it is larger than {_MOST_JSON_BYTES} bytes")
-        entries = json.loads(path.read_text("utf-8"))
+        entries = read_json(path, _MOST_JSON_BYTES)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {said(error)}") from None
     if not isinstance(entries, dict) or entries.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not a policy of rims_rl: expected format {_FORMAT!r}")
     return entries
@@ -129,4 +160,5 @@ def _beside(stem: Path, ending: str) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb", opener=only_plain) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,6 +22,7 @@ from rims_rl.agents.checks import (
     check_policy_fits,
     check_sizes,
 )
+from rims_rl.agents.environment_state import restarts_of
 from rims_rl.agents.losses import approximate_kl, clipped_surrogate, normalised, value_loss
 from rims_rl.agents.policies import CnnRIMPolicy, MlpRIMPolicy, MultiInputRIMPolicy, RIMPolicy
 from rims_rl.agents.profile import Stopwatch
@@ -92,6 +93,7 @@ class RIMPPO(RecurrentPPO):
         self.bptt_length = n_steps if bptt_length is None else bptt_length
         self.reset_memory_on_life_loss = reset_memory_on_life_loss
         self.stop_requested = False
+        self.pending_log: dict[str, Any] = {}
         if most_skipped < 0:
             raise ConfigError(f"most_skipped must be at least 0, got {most_skipped}")
         self.steps = GuardedSteps(most_skipped)
@@ -129,7 +131,15 @@ class RIMPPO(RecurrentPPO):
 
     def _excluded_save_params(self) -> list[str]:
         """Return what SB3's `save` leaves out: the memory belongs to the environments, which are not saved either."""
-        return [*super()._excluded_save_params(), "_last_state", "stop_requested"]
+        return [*super()._excluded_save_params(), "_last_state", "stop_requested", "pending_log"]
+
+    def _setup_learn(self, *given: Any, **named: Any) -> tuple[int, BaseCallback]:
+        """Prepare for learning as SB3 does, and give the logger what a resumed run had recorded and not yet shown."""
+        prepared = super()._setup_learn(*given, **named)
+        for name, (value, excluded) in self.pending_log.items():
+            self.logger.record(name, value, excluded)
+        self.pending_log = {}
+        return prepared
 
     @property
     def buffer(self) -> SequenceBuffer:
@@ -362,6 +372,8 @@ class RIMPPO(RecurrentPPO):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if self.steps.skipped:
             self.logger.record("train/skipped_minibatches", self.steps.skipped)
+        if restarts := restarts_of(self.env):
+            self.logger.record("rollout/env_restarts", restarts)
         self.logger.record("train/clip_range", clip_range)
         if clip_value is not None:
             self.logger.record("train/clip_range_vf", clip_value)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import numpy as np
 from gymnasium import Space, spaces
 
-from rims_rl.errors import CheckpointError, ConfigError
+from rims_rl.errors import CheckpointError, ConfigError, said, shortened
+
+_MOST_ENTRIES = 2**24
+"""Entries of a stored space, over all its parts; 84 x 84 x 4 are 28,224."""
+_TYPES = frozenset(
+    {"bool", "float16", "float32", "float64"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
 
 
 def space_to_json(space: Space[Any]) -> dict[str, Any]:
@@ -36,12 +44,37 @@ def space_from_json(data: Any) -> Space[Any]:
     """Return the space that `space_to_json` described.
 
     Raises:
-        CheckpointError: when the data describe none.
+        CheckpointError: when the data describe none, or one too large to be true.
     """
     try:
-        return _BUILDERS[data["kind"]](data)
-    except (KeyError, TypeError, ValueError, AssertionError, OverflowError) as error:
-        raise CheckpointError(f"a stored space is damaged: {str(data)[:120]} ({type(error).__name__})") from None
+        entries = _entries(data)
+        if entries > _MOST_ENTRIES:
+            raise ValueError(f"{entries:,} entries, at most {_MOST_ENTRIES:,} are allowed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy and Gymnasium warn of bounds that do not fit their type
+            return _built(data)
+    except _DAMAGED as error:
+        raise CheckpointError(f"a stored space is damaged: {shortened(data)} ({said(error)})") from None
+
+
+_DAMAGED = (
+    KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError, OverflowError, RecursionError,
+)  # fmt: skip
+
+
+def _entries(data: Any) -> int:
+    """Return how many numbers an element of the space has, before any array is made."""
+    if data["kind"] == "Dict":
+        return sum(_entries(part) for _, part in data["spaces"])
+    shape = data["shape"] if data["kind"] == "Box" else data.get("n", 1) if data["kind"] == "MultiBinary" else []
+    sizes = shape if isinstance(shape, list) else [shape]
+    if not all(type(size) is int and size >= 0 for size in sizes):
+        raise ValueError(f"a shape of {shortened(shape)}")
+    return math.prod(sizes)
+
+
+def _built(data: Any) -> Space[Any]:
+    return _BUILDERS[data["kind"]](data)
 
 
 def _bound_to_json(bound: np.ndarray) -> Any:
@@ -58,6 +91,8 @@ def _finite_or_text(value: Any) -> Any:
 
 
 def _box(data: dict[str, Any]) -> Space[Any]:
+    if data["dtype"] not in _TYPES:
+        raise ValueError(f"the type {shortened(data['dtype'])}")
     dtype, shape = np.dtype(data["dtype"]), tuple(data["shape"])
     low, high = (np.broadcast_to(np.asarray(data[side], dtype), shape).copy() for side in ("low", "high"))
     return spaces.Box(low, high, shape, dtype.type)
@@ -76,7 +111,7 @@ def _multi_binary(data: dict[str, Any]) -> Space[Any]:
 
 
 def _dict(data: dict[str, Any]) -> Space[Any]:
-    return spaces.Dict([(name, space_from_json(part)) for name, part in data["spaces"]])
+    return spaces.Dict([(name, _built(part)) for name, part in data["spaces"]])
 
 
 _BUILDERS = {

@@ -22,10 +22,11 @@ from torch.optim import Optimizer
 
 from rims_rl import __version__
 from rims_rl.agents.environment_state import can_snapshot, environment_state, set_environment_state
+from rims_rl.agents.state_checks import check_values, damage_told, step_of, unpacked_state
 from rims_rl.agents.weights import check_weights, weights_of
-from rims_rl.errors import CheckpointError, RimsError
+from rims_rl.errors import CheckpointError, said, shortened
 from rims_rl.storage.random_states import random_state, set_random_state
-from rims_rl.storage.trees import pack, unpack
+from rims_rl.storage.trees import pack
 
 if TYPE_CHECKING:
     from rims_rl.agents.ppo import RIMPPO
@@ -67,25 +68,35 @@ def capture(model: RIMPPO, about: Mapping[str, Any] | None = None) -> tuple[dict
     return tensors, manifest
 
 
-def restore(model: RIMPPO, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
+def restore(model: RIMPPO, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any], where: str = "") -> None:
     """Put a captured state into a model that was built alike, or leave the model as it is when the state does not fit.
 
     The next `model.learn(remaining, reset_num_timesteps=False)` goes on from there.
 
+    Args:
+        model: the model.
+        tensors: what `capture` returned, possibly from a file that nobody vouches for.
+        manifest: likewise.
+        where: what messages call it, such as its file; by default the checkpoint of its step.
+
     Raises:
-        CheckpointError: when it is no training state, or does not fit the model; names the first mismatch.
+        CheckpointError: when it is no training state, is damaged, or does not fit the model; names what is wrong. Only
+            the environments may have been changed by then.
     """
-    where = _named(manifest)
-    state = {name: unpack(value, tensors) for name, value in manifest["state"].items()}
+    where = _named(manifest, where)
+    state = unpacked_state(manifest, tensors, where)
     weights = {name.removeprefix(_WEIGHTS): tensor for name, tensor in tensors.items() if name.startswith(_WEIGHTS)}
     check_weights(model.policy, weights, where)
-    _check_fits(model, state, manifest, where)
-    _warn_about_versions(manifest, where)
+    with damage_told(where):
+        _check_fits(model, state, manifest, where)
+        check_values(model, state, step_of(manifest, where))
+        _warn_about_versions(manifest, where)
     _restore_environment(model, state, where)
     model.policy.load_state_dict(weights)
     _restore_optimizer(model.policy.optimizer, state["optimizer"])
     for name in _COUNTERS:
         setattr(model, name, state["counters"][name])
+    model.pending_log = dict(state.get("log", {}))
     guard = state.get("steps", {})
     model.steps.skipped, model.steps.in_a_row = guard.get("skipped", 0), guard.get("in_a_row", 0)
     model.pieces = guard.get("pieces", 1)
@@ -112,8 +123,19 @@ def _algorithm_state(model: RIMPPO) -> dict[str, Any]:
         "last_starts": np.asarray(model._last_episode_starts, dtype=bool),
         "memory": model._last_state,
         "steps": {"skipped": model.steps.skipped, "in_a_row": model.steps.in_a_row, "pieces": model.pieces},
+        "log": _recorded(model),
         "episodes": list(model.ep_info_buffer or ()),
         "successes": list(model.ep_success_buffer or ()),
+    }
+
+
+def _recorded(model: RIMPPO) -> dict[str, tuple[float | int | str, tuple[str, ...]]]:
+    """Return the plain values that the logger has and has not yet shown, and where each is not to be shown."""
+    logger = model.logger
+    return {
+        name: (value, tuple(logger.name_to_excluded.get(name) or ()))
+        for name, value in logger.name_to_value.items()
+        if isinstance(value, bool | int | float | str)
     }
 
 
@@ -132,8 +154,8 @@ def _restore_environment(model: RIMPPO, state: Mapping[str, Any], where: str) ->
     seed = None if model.seed is None else (model.seed + state["counters"]["num_timesteps"]) % _MOST_SEED
     try:
         first_obs = set_environment_state(model.env, state["environment"], seed)
-    except (RimsError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} does not fit these environments: {' '.join(str(error).split())}") from error
+    except Exception as error:  # whatever environments of others make of a damaged snapshot
+        raise CheckpointError(f"{where} does not fit these environments: {said(error)}") from error
     if first_obs is None:
         model._last_obs, model._last_episode_starts = state["last_obs"], state["last_starts"]
         model._last_state = state["memory"].to(model.device)
@@ -144,17 +166,19 @@ def _restore_environment(model: RIMPPO, state: Mapping[str, Any], where: str) ->
     model._last_state = model.policy.initial_state(model.n_envs).detach()
 
 
-def _named(manifest: Mapping[str, Any]) -> str:
+def _named(manifest: Mapping[str, Any], where: str) -> str:
     """Return how messages call this state, after making sure that it is one."""
-    if manifest.get("kind") != _KIND:
-        raise CheckpointError(f"this is not a training state: expected kind {_KIND!r}, found {manifest.get('kind')!r}")
-    return f"the checkpoint of step {manifest['num_timesteps']}"
+    kind = manifest.get("kind")
+    if kind != _KIND:
+        what = f"{where} is" if where else "this is"
+        raise CheckpointError(f"{what} not a training state: expected kind {_KIND!r}, found {shortened(kind)}")
+    return where or f"the checkpoint of step {step_of(manifest, 'this checkpoint')}"
 
 
 def _check_fits(model: RIMPPO, state: Mapping[str, Any], manifest: Mapping[str, Any], where: str) -> None:
     """Raise CheckpointError naming the first thing, beside the weights, in which state and model differ."""
     if manifest["n_envs"] != model.n_envs:
-        raise CheckpointError(f"{where} has n_envs={manifest['n_envs']}, this run has {model.n_envs}")
+        raise CheckpointError(f"{where} has n_envs={shortened(manifest['n_envs'])}, this run has {model.n_envs}")
     expected = (model.n_envs, model.policy.core.state_size)
     if tuple(state["memory"].shape) != expected:
         raise CheckpointError(f"{where} has a memory of shape {tuple(state['memory'].shape)}, expected {expected}")
@@ -176,14 +200,16 @@ def _check_observations(model: RIMPPO, stored: Any, where: str) -> None:
     found = {name: (part.shape, str(part.dtype)) for name, part in stored_parts.items()}
     expected = {name: ((model.n_envs, *part.shape), str(part.dtype)) for name, part in parts.items()}
     if found != expected:
-        raise CheckpointError(f"{where} has observations {found}, expected {expected}")
+        raise CheckpointError(f"{where} has observations {shortened(found)}, expected {expected}")
 
 
 def _warn_about_versions(manifest: Mapping[str, Any], where: str) -> None:
     """Say which versions differ: the run can go on, but perhaps not to the last bit."""
     now = versions()
     changed = [
-        f"{name} {then} (now {now.get(name)})" for name, then in manifest["versions"].items() if then != now.get(name)
+        f"{name} {shortened(then)[1:-1]} (now {now.get(name)})"
+        for name, then in manifest["versions"].items()
+        if then != now.get(name) and name in ("python", "rims-rl", *_PACKAGES)
     ]
     if changed:
         _log.warning("%s was made with %s; results may differ in the last digits", where, ", ".join(changed))

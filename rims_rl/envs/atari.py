@@ -14,8 +14,9 @@ from rims_rl.envs.emulator import load_emulator
 from rims_rl.envs.gym_route import AtariGymEnv, check_variant
 from rims_rl.envs.protocols import ROUTES, AtariSettings, check_count
 from rims_rl.envs.variants import VariantAtariEnv, check_switches, parse_variant
-from rims_rl.envs.vec_envs import AtariDummyVecEnv, AtariSubprocVecEnv
+from rims_rl.envs.vec_envs import AtariDummyVecEnv, AtariWatchedVecEnv
 from rims_rl.envs.vector_route import AtariVecEnv
+from rims_rl.envs.watched import Patience, asked_patience
 from rims_rl.errors import ConfigError, UnknownNameError
 
 
@@ -38,6 +39,8 @@ def make_atari_env(
     distractor_split: str | None = None,
     variant: str | None = None,
     subprocess: bool = False,
+    step_timeout: float | None = 60.0,
+    env_restarts: int = 3,
 ) -> VecEnv:
     """Return `n_envs` copies of an Atari game as one SB3 `VecEnv` of observations (frame_stack, 84, 84) uint8.
 
@@ -61,23 +64,27 @@ def make_atari_env(
         distractor_split: "train" or "held-out" instead of what `distractor` says.
         variant: modes, difficulties and changes of the game's RAM, on route "gym" only, such as "mode:1+lazy_enemy";
             see `rims_rl.envs.variants`.
-        subprocess: on route "gym", run each copy in a process of its own.
+        subprocess: on route "gym", run each copy in a process of its own, see `rims_rl.envs.watched`.
+        step_timeout: with subprocess, seconds after which a copy that has not answered is replaced; None: never.
+        env_restarts: with subprocess, how often each copy may be replaced; 0: its first fault is raised.
 
     Raises:
         ConfigError: one line on the first argument that cannot work, before any environment is built;
             UnknownNameError, with the nearest names, for an unknown game, protocol or route.
+        EnvironmentFault: from the VecEnv, when a copy raises, dies or hangs once more than it may be replaced.
     """
     settings = AtariSettings(
         game, protocol, frame_stack, training, terminal_on_life_loss, clip_rewards, max_frames, noop_max
     )
     _check_rest(route, n_envs, seed)
+    patience = asked_patience(subprocess, step_timeout, env_restarts)
     distractors = as_distractors(distractor, distractor_split)
     changes = {"mode": mode, "difficulty": difficulty, "variant": variant}
     if route == "vector":
         _refuse_on_vector(changes, subprocess)
         env: VecEnv = AtariVecEnv(settings, n_envs, distractors)
     else:
-        env = _make_gym_route(settings, n_envs, changes, distractors, subprocess)
+        env = _make_gym_route(settings, n_envs, changes, distractors, patience if subprocess else None)
     if seed is not None:
         env.seed(seed)
     return env
@@ -100,13 +107,17 @@ def _refuse_on_vector(changes: dict[str, Any], subprocess: bool) -> None:
 
 
 def _make_gym_route(
-    settings: AtariSettings, n_envs: int, changes: dict[str, Any], distractors: Distractors, subprocess: bool
-) -> AtariDummyVecEnv | AtariSubprocVecEnv:
-    """Build the copies of the gym route; changes are checked here, since a worker process could only die of them."""
+    settings: AtariSettings,
+    n_envs: int,
+    changes: dict[str, Any],
+    distractors: Distractors,
+    patience: Patience | None,
+) -> AtariDummyVecEnv | AtariWatchedVecEnv:
+    """Build the copies of the gym route, in this process where there is no patience; changes are checked here."""
     kind, keywords = _changed_game(settings.game, changes)
     make: Callable[[], AtariGymEnv] = partial(kind, **_plain(settings), **keywords, distractor=as_plain(distractors))
     makers: list[Callable[[], gym.Env[Any, Any]]] = [make] * n_envs
-    return AtariSubprocVecEnv(makers) if subprocess else AtariDummyVecEnv(makers)
+    return AtariDummyVecEnv(makers) if patience is None else AtariWatchedVecEnv(makers, patience)
 
 
 def _changed_game(game: str, changes: dict[str, Any]) -> tuple[type[AtariGymEnv], dict[str, Any]]:

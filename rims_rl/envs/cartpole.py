@@ -13,6 +13,8 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from rims_rl.envs.random_state import dump_generator, load_generator
+from rims_rl.envs.snapshots import array, entry, text, whole_number
+from rims_rl.errors import ConfigError
 
 _VISIBLE = [0, 2]  # cart position and pole angle of (position, velocity, angle, angular velocity)
 
@@ -43,8 +45,10 @@ class CartPoleNovelEnv(CartPoleEnv):
         return {"state": state, "fallen": self.steps_beyond_terminated, "np_random": dump_generator(self.np_random)}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Put back what `snapshot()` returned: the episode goes on bit for bit."""
-        state = np.array(snapshot["state"], np.float64)
-        self.state = state if state.size else None
-        self.steps_beyond_terminated = snapshot["fallen"]
-        load_generator(self.np_random, snapshot["np_random"])
+        """Put back what `snapshot()` returned, bit for bit; raises ConfigError when it is damaged."""
+        state = array(snapshot, "state", None, np.float64)
+        if state.shape not in ((0,), (4,)):
+            raise ConfigError(f"this snapshot is damaged: its state is of shape {state.shape}, expected (4,)")
+        fallen = None if entry(snapshot, "fallen") is None else whole_number(snapshot, "fallen")
+        vars(self).update(state=state.copy() if state.size else None, steps_beyond_terminated=fallen)
+        load_generator(self.np_random, text(snapshot, "np_random"))

@@ -21,13 +21,16 @@ from rims_rl.envs.distractors.distraction import Distraction
 from rims_rl.envs.distractors.distractor import AnyDistractor, as_distractors
 from rims_rl.envs.distractors.effect import Screen as Picture
 from rims_rl.envs.emulator import load_emulator as load_emulator  # also known from here
+from rims_rl.envs.emulator_state import check_emulator_state
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
 from rims_rl.envs.random_state import dump_generator, load_generator
 from rims_rl.envs.screen import FrameHook, Screen, capture
-from rims_rl.errors import ConfigError
+from rims_rl.envs.snapshots import MOST, array, entry, text, whole_number
+from rims_rl.errors import ConfigError, shortened
 
 _NOOP, _FIRE = Action.NOOP.value, Action.FIRE.value
-_COUNTERS = ("_last_action", "_elapsed_frames", "_lives", "_score", "_length", "_game_goes_on")
+_NUMBERS = ("_last_action", "_elapsed_frames", "_lives", "_score", "_length")
+_COUNTERS = (*_NUMBERS, "_game_goes_on")
 
 
 def check_variant(ale: ALEInterface, game: str, mode: int | None, difficulty: int | None) -> None:
@@ -142,18 +145,31 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         """Put back what `snapshot()` returned, here or in an environment made alike: the game goes on bit for bit.
 
         Raises:
-            ConfigError: when the snapshot is of another game, or of other distractors.
+            ConfigError: when the snapshot is of another game, or of other distractors, or damaged.
         """
-        if snapshot["game"] != self.settings.game:
+        game = text(snapshot, "game")
+        if game != self.settings.game:
             raise ConfigError(
-                f"this snapshot is of {snapshot['game']!r}, but the environment plays {self.settings.game!r}"
+                f"this snapshot is of {shortened(game)}, but the environment plays {self.settings.game!r}"
             )
+        counters = self._checked_counters(entry(snapshot, "counters"))
         self._distraction.restore(snapshot.get("distraction", {}))
-        self._enter(ALEState(np.asarray(snapshot["emulator"], np.uint8).tobytes()))
-        load_generator(self.np_random, snapshot["np_random"])
-        self._screen.restore(snapshot["screen"])
-        for name, value in snapshot["counters"].items():
-            setattr(self, f"_{name}", value)
+        content = array(snapshot, "emulator", None, np.uint8).tobytes()
+        check_emulator_state(content, self._power_on.serialize())
+        self._enter(ALEState(content))
+        load_generator(self.np_random, text(snapshot, "np_random"))
+        self._screen.restore(entry(snapshot, "screen"))
+        vars(self).update(counters)
+
+    def _checked_counters(self, stored: Any) -> dict[str, Any]:
+        """Return the counters as attributes; ALE ends the whole process for an action that it doesn't know."""
+        limits = {"_elapsed_frames": (0, self.settings.max_frames), "_score": (-MOST, MOST)}
+        counters: dict[str, Any] = {
+            name: whole_number(stored, name.removeprefix("_"), *limits.get(name, (0, MOST))) for name in _NUMBERS
+        }
+        if counters["_last_action"] not in (_NOOP, *self._actions):
+            raise ConfigError(f"this snapshot is damaged: its last action is {counters['_last_action']}")
+        return counters | {"_game_goes_on": bool(entry(stored, "game_goes_on"))}
 
     def _start_game(self) -> None:
         """Start a new game: FIRE where the game has it, then a random number of frames without input."""

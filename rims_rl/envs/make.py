@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import VecEnv
 
 from rims_rl.envs.atari import make_atari_env
 from rims_rl.envs.distractors import VecDistractor
@@ -19,9 +20,14 @@ from rims_rl.envs.gym_route import AtariGymEnv
 from rims_rl.envs.monitor import monitored
 from rims_rl.envs.protocols import check_count
 from rims_rl.envs.registration import CARTPOLE_NOVEL
-from rims_rl.errors import ConfigError, UnknownNameError, nearest_names
+from rims_rl.envs.watched import TellingDummyVecEnv, WatchedVecEnv, asked_patience
+from rims_rl.errors import ConfigError, UnknownNameError, nearest_names, said, shortened
 
 ALIASES = {"cartpole-novel": CARTPOLE_NOVEL}
+_IMPORT_IT = (
+    "import it yourself, then its environments go by their ids alone: "
+    "python -c 'import MODULE; from rims_rl.cli import main; exit(main())' COMMAND --env ID"
+)
 _MAKE_KEYWORDS = ("max_episode_steps", "disable_env_checker")
 
 
@@ -36,6 +42,9 @@ def make_env(
     training: bool = True,
     distractor: AnyDistractor = None,
     distractor_split: str | None = None,
+    subprocess: bool = False,
+    step_timeout: float | None = 60.0,
+    env_restarts: int = 3,
     **env_kwargs: Any,
 ) -> VecEnv:
     """Return `n_envs` copies of an environment as one SB3 `VecEnv`.
@@ -46,31 +55,38 @@ def make_env(
     "terminal_observation" and Monitor's "episode" {"r", "l", "t"}; there is no "lives" and no "life_lost". Distractors
     (`rims_rl.envs.distractors`) need RGB observations there; on Atari they alter the raw frames.
 
+    With `subprocess` each copy has a process of its own (`rims_rl.envs.watched`), which is replaced up to
+    `env_restarts` times when it raises, dies, or gives no answer for `step_timeout` seconds (None: waits for ever).
+
     Raises:
         UnknownNameError: for a name that is neither, with the nearest names.
-        ConfigError: one line for env_kwargs that the environment does not take, and for counts below one.
+        ConfigError: one line for env_kwargs that the environment does not take, for counts below one, and for
+            `step_timeout` and `env_restarts` without `subprocess`.
+        EnvironmentFault: from the VecEnv, when a copy raises, dies or hangs once more than it may be replaced.
     """
     if is_atari(name):
         _check_kwargs(name, env_kwargs, _parameters(make_atari_env, keyword_only=True))
         shown: dict[str, Any] = {"distractor": distractor, "distractor_split": distractor_split}
         return make_atari_env(
-            name, n_envs, seed, protocol, route, frame_stack, training=training, **shown, **env_kwargs
-        )
+            name, n_envs, seed, protocol, route, frame_stack, training=training, **shown,
+            subprocess=subprocess, step_timeout=step_timeout, env_restarts=env_restarts, **env_kwargs,
+        )  # fmt: skip
     check_count("n_envs", n_envs, 1)
     if seed is not None:
         check_count("seed", seed, 0)
+    patience = asked_patience(subprocess, step_timeout, env_restarts)
     spec = _find_spec(name)
     _check_kwargs(name, env_kwargs, _accepted_by(spec))
     distractors = as_distractors(distractor, distractor_split)
     if distractors and _has_distractors_itself(spec):
         distractors, env_kwargs = (), {**env_kwargs, "distractor": as_plain(distractors)}
-    env: VecEnv = DummyVecEnv([lambda: _make_one(spec, env_kwargs)] * n_envs)
+    seeds = [None if seed is None else seed + index for index in range(n_envs)]
+    makers: list[Callable[[], gym.Env[Any, Any]]] = [partial(_make_one, spec, env_kwargs, own) for own in seeds]
+    env: VecEnv = WatchedVecEnv(makers, patience) if subprocess else TellingDummyVecEnv(makers)
     if distractors:
         env = _distracted(name, env, distractors)
     if seed is not None:
         env.seed(seed)
-        for index, space in enumerate(env.get_attr("action_space")):
-            space.seed(seed + index)
     return env
 
 
@@ -101,7 +117,9 @@ def _distracted(name: str, env: VecEnv, distractors: Distractors) -> VecEnv:
 
 
 def _find_spec(name: str) -> EnvSpec:
-    """Return the registered spec that `name` means, or raise UnknownNameError."""
+    """Return the registered spec that `name` means, or raise UnknownNameError; imports nothing that a name asks for."""
+    if ":" in name:
+        raise ConfigError(f"environment {shortened(name)} names a module, which a name may not run; {_IMPORT_IT}")
     try:
         return gym.spec(ALIASES.get(name.lower(), name))
     except (gym.error.Error, ModuleNotFoundError):
@@ -110,14 +128,16 @@ def _find_spec(name: str) -> EnvSpec:
         raise UnknownNameError("environment", name, ours + theirs) from None
 
 
-def _make_one(spec: EnvSpec, env_kwargs: dict[str, Any]) -> Monitor:
-    """Build one monitored copy; whatever its constructor refuses becomes one line."""
+def _make_one(spec: EnvSpec, env_kwargs: dict[str, Any], seed: int | None) -> Monitor:
+    """Build one monitored copy whose action space has this seed; what its constructor refuses becomes one line."""
     try:
-        return monitored(gym.make(spec, **env_kwargs))
-    except (TypeError, ValueError, ImportError, gym.error.Error) as problem:
-        with_what = f" with {env_kwargs}" if env_kwargs else ""
-        reason = " ".join(str(problem).split())
-        raise ConfigError(f"{spec.id} can't be made{with_what}: {reason}") from problem
+        env = monitored(gym.make(spec, **env_kwargs))
+    except Exception as problem:  # whatever a constructor makes of settings that it can't work with
+        with_what = f" with {shortened(env_kwargs)}" if env_kwargs else ""
+        raise ConfigError(f"{spec.id} can't be made{with_what}: {said(problem)}") from problem
+    if seed is not None:
+        env.action_space.seed(seed)
+    return env
 
 
 def _accepted_by(spec: EnvSpec) -> list[str] | None:

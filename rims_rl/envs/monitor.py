@@ -10,6 +10,9 @@ import numpy as np
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
 
+from rims_rl.envs.snapshots import array, entry, whole_number
+from rims_rl.errors import ConfigError
+
 
 class SnapshotMonitor(Monitor):
     """A Monitor whose `snapshot()` covers the environment, its time limit and the episode's statistics."""
@@ -24,13 +27,23 @@ class SnapshotMonitor(Monitor):
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Put back what `snapshot()` returned, here or in another environment made alike."""
+        """Put back what `snapshot()` returned, here or in another environment made alike.
+
+        Raises:
+            ConfigError: when it is damaged, or of an environment with other time limits.
+        """
+        limits, steps = list(self._time_limits()), entry(snapshot, "elapsed_steps")
+        if not isinstance(steps, list) or len(steps) != len(limits):
+            raise ConfigError(f"this snapshot is of other time limits: expected {len(limits)} of them")
+        most = [limit._max_episode_steps for limit in limits]
+        elapsed = [whole_number({"step": step}, "step", 0, last) for step, last in zip(steps, most, strict=True)]
+        rewards = array(snapshot, "rewards", None, np.float64)
         self.env.reset()  # wrappers of a fresh environment refuse to step before their first reset
-        self.env.get_wrapper_attr("restore")(snapshot["env"])
-        self.rewards = [float(reward) for reward in snapshot["rewards"]]
-        self.needs_reset = bool(snapshot["needs_reset"])
-        for limit, elapsed in zip(self._time_limits(), snapshot["elapsed_steps"], strict=True):
-            limit._elapsed_steps = elapsed
+        self.env.get_wrapper_attr("restore")(entry(snapshot, "env"))
+        self.rewards = rewards.ravel().tolist()
+        self.needs_reset = bool(entry(snapshot, "needs_reset"))
+        for limit, step in zip(limits, elapsed, strict=True):
+            vars(limit).update(_elapsed_steps=step)
 
     def _time_limits(self) -> Iterator[TimeLimit[Any, Any]]:
         """Yield the TimeLimit wrappers below, outermost first."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rims_rl.envs.games import resolve_game
-from rims_rl.errors import ConfigError, UnknownNameError
+from rims_rl.errors import ConfigError, UnknownNameError, shortened
 
 FRAME_SKIP = 4
 SCREEN_SIZE = 84
 ROUTES = ("vector", "gym")
+_MOST_FRAMES = 2**31 - 1  # ALE's own number
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,18 @@ def get_protocol(name: str) -> AtariProtocol:
     return PROTOCOLS[name]
 
 
-def check_count(name: str, value: object, least: int) -> None:
-    """Raise ConfigError unless `value` is a whole number of at least `least`."""
+def check_count(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise ConfigError unless `value` is a whole number from `least` to `most`, where that is given."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        raise ConfigError(f"{name} must be a whole number of at least {least}, got {shortened(value)}")
+    if most is not None and value > most:
+        raise ConfigError(f"{name} must be at most {most}, got {shortened(value)}")
 
 
 def _check_switch(name: str, value: object) -> None:
     """Raise ConfigError unless `value` is True, False or None."""
     if value is not None and not isinstance(value, bool):
-        raise ConfigError(f"{name} must be True, False or None (as the protocol says), got {value!r}")
+        raise ConfigError(f"{name} must be True, False or None (as the protocol says), got {shortened(value)}")
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ class AtariSettings:
         check_count("frame_stack", self.frame_stack, 1)
         if self.frame_stack > SCREEN_SIZE:  # SB3 takes the smallest axis of an image for its channels
             raise ConfigError(f"frame_stack must be at most {SCREEN_SIZE}, got {self.frame_stack}")
-        check_count("max_frames", self.max_frames, 1)
-        check_count("noop_max", self.noop_max, 0)
+        check_count("max_frames", self.max_frames, 1, _MOST_FRAMES)
+        check_count("noop_max", self.noop_max, 0, _MOST_FRAMES)
         _check_switch("terminal_on_life_loss", self.terminal_on_life_loss)
         _check_switch("clip_rewards", self.clip_rewards)
         object.__setattr__(self, "game", resolve_game(self.game))

@@ -6,6 +6,10 @@ import json
 
 import numpy as np
 
+from rims_rl.errors import ConfigError, said
+from rims_rl.storage.plain_files import parse_json
+from rims_rl.storage.random_states import check_bit_generator
+
 
 def dump_generator(generator: np.random.Generator) -> str:
     """Return the generator's whole state as JSON."""
@@ -13,5 +17,14 @@ def dump_generator(generator: np.random.Generator) -> str:
 
 
 def load_generator(generator: np.random.Generator, text: str) -> None:
-    """Set the generator's state to the one in `text`, which `dump_generator` wrote."""
-    generator.bit_generator.state = json.loads(text)
+    """Set the generator's state to the one in `text`, which `dump_generator` wrote.
+
+    Raises:
+        ConfigError: when it is none for this kind of generator; the generator is as it was.
+    """
+    try:
+        state = parse_json(text)
+        check_bit_generator(type(generator.bit_generator)(), state)
+        generator.bit_generator.state = state
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"a stored generator is damaged ({said(error)})") from None

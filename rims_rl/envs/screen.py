@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rims_rl.envs.native_screen import native_push
 from rims_rl.envs.protocols import SCREEN_SIZE
+from rims_rl.envs.snapshots import array
 
 OTHER_PALETTES = frozenset({"adventure", "air_raid", "keystone_kapers", "laser_gates", "pacman", "space_war"})
 """Games whose colours are not the console's usual ones, so that ALE's grey need not be the grey of its RGB."""
@@ -52,9 +53,10 @@ class Screen:
         return {"newest": self.newest.copy(), "previous": self.previous.copy(), "stack": self.stack.copy()}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Put back what `snapshot()` returned."""
+        """Put back what `snapshot()` returned; raises ConfigError when it is of other sizes."""
         for name in ("newest", "previous", "stack"):
-            getattr(self, name)[...] = snapshot[name]
+            own: NDArray[np.uint8] = getattr(self, name)
+            own[...] = array(snapshot, name, own.shape, np.uint8)
 
 
 def capture(ale: ALEInterface, hook: FrameHook | None, target: NDArray[np.uint8]) -> None:

@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import arg
 
 from rims_rl.config import Int, OptionalFloat, OptionalInt, OptionalPath, OptionalText, Pairs
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, shortened
+from rims_rl.validation import MOST_THREADS
 
 Texts = Annotated[tuple[str, ...], arg(metavar="NAME ...")]
 
@@ -87,8 +88,9 @@ class ExperimentConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be positive and finite, got {value}")
-        if self.seeds > MOST_SEEDS:
-            raise ConfigError(f"seeds must be at most {MOST_SEEDS}, got {self.seeds}")
+        for name, most in (("seeds", MOST_SEEDS), ("torch_threads", MOST_THREADS)):
+            if getattr(self, name) > most:
+                raise ConfigError(f"{name} must be at most {most}, got {shortened(getattr(self, name))}")
         if self.target is not None and not math.isfinite(self.target):
             raise ConfigError(f"target must be finite, got {self.target}")
 

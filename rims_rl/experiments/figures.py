@@ -21,6 +21,8 @@ _OTHER_COLOURS = (
     "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B", "#BCBD22", "#5D3A9B", "#1A9988", "#E66100", "#AA0044",
     "#6B8E23", "#4B6584", "#F78FB3", "#A0522D",
 )  # fmt: skip
+NO_PLOTS = (ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError, OSError)
+"""What is raised without matplotlib (a ConfigError), and for arrays of shapes that nobody expects."""
 _DPI = 150
 _MOST_STRIPS = 3
 _CHARACTER_WIDTH = 0.0095  # of a strip's width, on average

@@ -19,11 +19,11 @@ from typing import Any, ClassVar, TypeVar
 
 import yaml
 
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, shortened
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.loop import TrialFolder
 from rims_rl.experiments.variants import Variant
-from rims_rl.runs import RUNS, RunFolder, command_line, versions
+from rims_rl.runs import RUNS, RunFolder, command_line, resumed_before, versions
 from rims_rl.settings import checked_settings, parse_mapping, read_text
 from rims_rl.storage.tensor_files import write_text
 
@@ -129,7 +129,7 @@ def write_settings(
     about: dict[str, Any] = {**head, "command": line, "started": now, "versions": versions()}
     if is_resumed:
         about = {**about, **read_about(folder)}
-        about["resumed"] = [*about.get("resumed", []), {"command": line, "at": now, "versions": versions()}]
+        about["resumed"] = [*resumed_before(about), {"command": line, "at": now, "versions": versions()}]
     text = yaml.safe_dump({**settings, "about": about}, sort_keys=False, allow_unicode=True, width=120)
     write_text(folder.config_file, text)
     return about
@@ -153,8 +153,9 @@ def load_settings(path: Path, name: str, kind: type[C]) -> C:
     entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
     found = read_about(folder).get("experiment")
     if found != name:
-        raise ConfigError(f"{path} holds {found or 'a training run'}, not the experiment {name}")
+        held = shortened(found)[1:-1] if found else "a training run"
+        raise ConfigError(f"{path} holds {held}, not the experiment {name}")
     entries.pop("about", None)
     preset = entries.pop("config", None)
     settings = checked_settings(entries, kind, str(folder.config_file))
-    return replace(kind(), config=None if preset is None else str(preset), resume=path, **settings)
+    return replace(kind(), config=None if preset is None else shortened(preset).strip("'"), resume=path, **settings)

@@ -17,12 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rims_rl.errors import CheckpointError, NonFiniteError
+from rims_rl.errors import CheckpointError, NonFiniteError, said
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.experiment import Outcome
+from rims_rl.experiments.stored import MOST_RESULT_BYTES, NOT_AS_EXPECTED, check_alike, check_course, check_outcome
 from rims_rl.experiments.trial import Trial, seed_all
 from rims_rl.machine import describe_machine
 from rims_rl.runs import versions
+from rims_rl.storage.optimizer_states import checked_optimizer_state
+from rims_rl.storage.plain_files import read_json
 from rims_rl.storage.tensor_files import read_tensors, write_tensors, write_text
 from rims_rl.storage.trees import pack, unpack
 
@@ -232,18 +235,25 @@ class _Loop:
         tensors, manifest = read_tensors(self.folder.checkpoint)
         try:
             self._restore(unpack(manifest["trial"], tensors))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{self.folder.checkpoint} does not fit this trial: {reason}") from None
+        except (CheckpointError, *NOT_AS_EXPECTED) as error:
+            raise CheckpointError(f"{self.folder.checkpoint} does not fit this trial: {said(error)}") from None
 
     def _restore(self, content: dict[str, Any]) -> None:
         for name, module in self.trial.modules.items():
+            check_alike(module, content["modules"][name])
+            check_alike(module, content["best_weights"][name])
+        course = Course(**content["course"])
+        check_course(course)
+        states = {
+            name: checked_optimizer_state(optimizer, content["optimizers"][name])
+            for name, optimizer in self.trial.optimizers.items()
+        }
+        for name, module in self.trial.modules.items():
             module.load_state_dict(content["modules"][name])
         for name, optimizer in self.trial.optimizers.items():
-            optimizer.load_state_dict(content["optimizers"][name])
+            optimizer.load_state_dict(states[name])
         self.trial.recall(content["memory"])
-        self.best_weights = content["best_weights"]
-        self.course = Course(**content["course"])
+        self.best_weights, self.course = content["best_weights"], course
 
     # The end
 
@@ -285,21 +295,12 @@ def read_outcome(folder: TrialFolder, variant: str, seed: int) -> Outcome:
         CheckpointError: when its files are damaged or missing.
     """
     try:
-        plain = json.loads(folder.result.read_text("utf-8"))
+        plain = read_json(folder.result, MOST_RESULT_BYTES)
         arrays, _ = read_tensors(folder.arrays)
-        return _checked(Outcome(**plain, arrays=arrays), variant, seed)
-    except (OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder.path} holds a damaged result: {reason}; remove the folder to redo it") from None
-
-
-def _checked(outcome: Outcome, variant: str, seed: int) -> Outcome:
-    """Raise ValueError for a result of another trial, or one without numbers."""
-    if (outcome.variant, outcome.seed) != (variant, seed):
-        raise ValueError(f"it is {outcome.variant} seed {outcome.seed}, expected {variant} seed {seed}")
-    for name, figure in outcome.figures.items():
-        if not isinstance(figure, int | float):
-            raise ValueError(f"figure {name} is {figure!r}, expected a number")
-    if not outcome.figures:
-        raise ValueError("it has no figures")
+        outcome = Outcome(**plain, arrays=arrays)
+        check_outcome(outcome, variant, seed)
+    except (CheckpointError, *NOT_AS_EXPECTED) as error:
+        raise CheckpointError(
+            f"{folder.path} holds a damaged result: {said(error)}; remove the folder to redo it"
+        ) from None
     return outcome

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import yaml
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
 
-from rims_rl.errors import ConfigError
+from rims_rl.errors import said
 from rims_rl.experiments.experiment import Column, Experiment, Outcome
-from rims_rl.experiments.figures import by_variant, draw_curves
-from rims_rl.experiments.folder import ExperimentFolder, plain_settings
+from rims_rl.experiments.figures import NO_PLOTS, by_variant, draw_curves
+from rims_rl.experiments.folder import ExperimentFolder, plain_settings, read_about
 from rims_rl.storage.tensor_files import write_text
 
 _FILE_WIDTH = 200
@@ -117,7 +116,7 @@ def write_results(experiment: Experiment[Any], folder: ExperimentFolder, outcome
 
 
 def _about(folder: ExperimentFolder) -> dict[str, Any]:
-    about = yaml.safe_load(folder.config_file.read_text("utf-8")).get("about", {})
+    about = read_about(folder)
     return {name: about[name] for name in ("command", "started") if name in about}
 
 
@@ -145,13 +144,13 @@ def _times(outcomes: Sequence[Outcome]) -> str:
 
 
 def draw_all(experiment: Experiment[Any], folder: ExperimentFolder, outcomes: Sequence[Outcome]) -> None:
-    """Draw learning curves and the task's own plots; without matplotlib, say so and go on."""
+    """Draw learning curves and the task's own plots; where that can't be done, say so and go on."""
     watched = experiment.trial_class.watched
     try:
         draw_curves(outcomes, watched, f"validation: {watched.replace('_', ' ')}", folder.plots / "learning.png")
         experiment.draw(by_variant_flat(outcomes), folder.plots)
-    except ConfigError as error:
-        get_console().print(f"no plots: {error}", highlight=False, soft_wrap=True, markup=False)
+    except NO_PLOTS as error:
+        get_console().print(f"no plots: {said(error)}", highlight=False, soft_wrap=True, markup=False)
 
 
 def by_variant_flat(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rims_rl.experiments.folder import plain_settings
@@ -25,7 +24,7 @@ def track(job: Job, say: Callable[[int, Row], None]) -> Iterator[Callable[[int, 
     if job.config.wandb == "disabled":
         yield say
         return
-    from rims_rl.tracking import WandbSettings, start_wandb_run
+    from rims_rl.tracking import WandbSettings, start_wandb_run, stored_run_id
 
     folder = job.folder.trial(job.variant.name, job.seed).path
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +35,7 @@ def track(job: Job, say: Callable[[int, Row], None]) -> Iterator[Callable[[int, 
         group=job.folder.path.resolve().name, tags=(job.experiment, job.variant.name),
         config={**plain_settings(config), "model": job.variant.name, "core": job.variant.settings, "seed": job.seed},
     )  # fmt: skip
-    run = start_wandb_run(settings, folder, _run_id(id_file))
+    run = start_wandb_run(settings, folder, stored_run_id(id_file))
     if run.id is not None:
         write_text(id_file, json.dumps({"id": run.id}) + "\n")
 
@@ -49,9 +48,3 @@ def track(job: Job, say: Callable[[int, Row], None]) -> Iterator[Callable[[int, 
         yield heard
     finally:
         run.finish()
-
-
-def _run_id(file: Path) -> str | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads(file.read_text("utf-8"))["id"])
-    return None

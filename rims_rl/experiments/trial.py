@@ -70,7 +70,14 @@ class Trial(ABC):
         return self.remembered
 
     def recall(self, memory: dict[str, Any]) -> None:
-        """Take back what `memory` returned; weights and optimizers have already been put back."""
+        """Take back what `memory` returned; weights and optimizers have already been put back.
+
+        Raises:
+            ValueError: when it is what another kind of trial remembers; the loop says where it lay.
+        """
+        kinds, own = ({name: type(value) for name, value in kept.items()} for kept in (memory, self.remembered))
+        if kinds != own:
+            raise ValueError("it remembers other things than this trial does")
         self.remembered.clear()
         self.remembered.update(memory)
 

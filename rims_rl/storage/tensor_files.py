@@ -21,7 +21,8 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as pack_safetensors
 from torch import Tensor
 
-from rims_rl.errors import CheckpointError
+from rims_rl.errors import CheckpointError, shortened
+from rims_rl.storage.plain_files import no_link, only_plain, parse_json
 
 UNFINISHED = ".unfinished"
 """Ending of a file that is being written; no pattern that looks for checkpoints matches it."""
@@ -137,7 +138,7 @@ def _digest(texts: Mapping[str, str], stored: Mapping[str, Tensor]) -> str:
 
 def _write_through(path: Path, content: bytes) -> None:
     """Write to a file and wait until the disk has it."""
-    with open(path, "wb") as handle:
+    with open(path, "wb", opener=no_link) as handle:
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())
@@ -159,7 +160,7 @@ def _sync_folder(folder: Path) -> None:
 def _read_file(path: Path) -> tuple[_Layout, bytes]:
     """Return what the header says and the whole file; reads no further than what has proved plausible."""
     try:
-        with open(path, "rb") as handle:
+        with open(path, "rb", opener=only_plain) as handle:
             size = os.fstat(handle.fileno()).st_size
             prefix = handle.read(_LENGTH_BYTES)
             header = _read_header(path, handle, size, prefix)
@@ -188,7 +189,7 @@ def _read_header(path: Path, handle: BinaryIO, size: int, prefix: bytes) -> byte
 def _check_layout(path: Path, header: bytes, size: int) -> _Layout:
     """Return what the header says, after checking it against the file's size in bytes."""
     try:
-        entries = json.loads(header)
+        entries = parse_json(header)
         metadata = entries.pop("__metadata__", {})
         found = metadata.get("format")
         data_size = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
@@ -196,7 +197,7 @@ def _check_layout(path: Path, header: bytes, size: int) -> _Layout:
     except _NOT_AS_EXPECTED as error:
         raise CheckpointError(f"{path} is damaged: its header is not readable ({_one_line(error)})") from None
     if found != _FORMAT:
-        raise CheckpointError(f"{path} is not a file of rims_rl: expected format {_FORMAT!r}, found {found!r}")
+        raise CheckpointError(f"{path} is not a file of rims_rl: expected format {_FORMAT!r}, found {shortened(found)}")
     if size != expected:
         kind = "truncated" if size < expected else "damaged"
         raise CheckpointError(f"{path} is {kind}: {size} bytes, expected {expected}")
@@ -206,8 +207,10 @@ def _check_layout(path: Path, header: bytes, size: int) -> _Layout:
 def _parse_metadata(path: Path, metadata: dict[str, str]) -> _Layout:
     """Read the JSON texts in the metadata."""
     try:
-        manifest, aliases = json.loads(metadata["manifest"]), json.loads(metadata["aliases"])
-        layout = _Layout(metadata, dict(manifest), dict(aliases), metadata["sha256"])
+        manifest, aliases = parse_json(metadata["manifest"]), parse_json(metadata["aliases"])
+        if not isinstance(manifest, dict) or not isinstance(aliases, dict):
+            raise ValueError("it is no mapping")
+        layout = _Layout(metadata, manifest, aliases, metadata["sha256"])
         hash(tuple(layout.aliases.values()))
     except _NOT_AS_EXPECTED as error:
         raise CheckpointError(f"{path} is damaged: its manifest is not readable ({_one_line(error)})") from None

@@ -7,14 +7,14 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rims_rl.errors import CheckpointError
+from rims_rl.errors import CheckpointError, said, shortened
 
 _MARK = "$"
 
@@ -70,26 +70,62 @@ def unpack(data: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Return the value that `pack` turned into `data`; arrays are copies, tensors lie on the CPU.
 
     Raises:
-        CheckpointError: when `data` names a tensor that is not there, or has an unknown mark.
+        CheckpointError: when `data` is not what `pack` makes, names a tensor that is not there or of a kind that NumPy
+            lacks, or asks for more bytes than the tensors have: one tensor under a million names.
     """
-    if isinstance(data, list):
-        return [unpack(item, tensors) for item in data]
-    if not isinstance(data, dict):
-        return data
-    if len(data) == 1 and next(iter(data)).startswith(_MARK):
-        return _unpack_marked(*next(iter(data.items())), tensors)
-    return {key: unpack(item, tensors) for key, item in data.items()}
+    try:
+        return _Unpacking(tensors).value(data)
+    except RecursionError:
+        raise CheckpointError("a stored value is damaged: it is nested too deep") from None
 
 
-def _unpack_marked(mark: str, content: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if mark == "$tuple":
-        return tuple(unpack(item, tensors) for item in content)
-    if mark == "$pairs":
-        return {key: unpack(item, tensors) for key, item in content}
-    if mark not in ("$scalar", "$array", "$tensor") or not isinstance(content, str) or content not in tensors:
-        raise CheckpointError(f"a stored value is damaged: {mark} {str(content)[:80]!r} is not in the file")
-    tensor = tensors[content].clone()
-    if mark == "$tensor":
-        return tensor
-    array = tensor.numpy()
-    return array[()] if mark == "$scalar" else array
+class _Unpacking:
+    """One pass over a tree, which copies at most as many bytes as the tensors have."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+        by_place = {tensor.data_ptr(): tensor.nbytes for tensor in tensors.values() if tensor.nbytes}
+        self._bytes_left = sum(by_place.values())
+
+    def value(self, data: Any) -> Any:
+        """Return what a part of the tree stands for."""
+        if isinstance(data, list):
+            return [self.value(item) for item in data]
+        if not isinstance(data, dict):
+            return data
+        if len(data) == 1 and str(next(iter(data))).startswith(_MARK):
+            return self._marked(*next(iter(data.items())))
+        return {key: self.value(item) for key, item in data.items()}
+
+    def _marked(self, mark: str, content: Any) -> Any:
+        try:
+            if mark == "$tuple":
+                return tuple(self._items(content))
+            if mark == "$pairs":
+                return {key: self.value(item) for key, item in _listed(content)}
+            return self._stored(mark, content)
+        except (TypeError, ValueError) as error:  # not a list of pairs, a key that is a list, a type that NumPy lacks
+            raise CheckpointError(f"a stored value is damaged: {mark} {shortened(content)} ({said(error)})") from None
+
+    def _items(self, content: Any) -> Iterator[Any]:
+        return (self.value(item) for item in _listed(content))
+
+    def _stored(self, mark: str, name: Any) -> Any:
+        """Return a copy of a tensor as what the mark says."""
+        if mark not in ("$scalar", "$array", "$tensor") or not isinstance(name, str) or name not in self._tensors:
+            raise CheckpointError(f"a stored value is damaged: {mark} {shortened(name)} is not in the file")
+        tensor = self._tensors[name]
+        self._bytes_left -= tensor.nbytes
+        if self._bytes_left < 0:
+            raise CheckpointError(f"a stored value is damaged: {shortened(name)} is used more than once")
+        if mark == "$tensor":
+            return tensor.clone()
+        array = tensor.clone().numpy()
+        return array[()] if mark == "$scalar" else array
+
+
+def _listed(content: Any) -> list[Any]:
+    """Return a list as it is; TypeError for anything else."""
+    if not isinstance(content, list):
+        raise TypeError("expected a list")
+    return content

@@ -62,6 +62,7 @@ def recorded(model: RIMPPO) -> Recorded:
     return writer
 
 
+@pytest.mark.faults
 class TestCheckpointCallback:
     def test_it_saves_when_a_multiple_has_been_passed_and_at_the_end(self, tmp_path):
         store = CheckpointStore(tmp_path, keep=99)
@@ -387,6 +388,7 @@ class TestEvaluationCallback:
         assert not any("eval/mean_reward" in row for row in writer.rows)
 
 
+@pytest.mark.faults
 class TestStopSignals:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_the_first_signal_asks_for_a_clean_end(self, number, code):

@@ -19,6 +19,8 @@ from rims_rl.cores.gru import GRU
 from rims_rl.errors import CheckpointError
 from tests.storage.test_tensor_files import Malicious
 
+pytestmark = pytest.mark.faults
+
 BOX = spaces.Box(-np.inf, np.array([1.0, 2.0, np.inf], np.float32))
 FRAMES = spaces.Box(0, 255, (2, 36, 36), np.uint8)
 RIM = {"num_units": 3, "active_units": 2, "unit_size": 7}

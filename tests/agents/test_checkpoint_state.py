@@ -23,6 +23,8 @@ from rims_rl.envs.make import make_env
 from rims_rl.errors import CheckpointError
 from rims_rl.storage.random_states import random_state, set_random_state, untouched_random_state
 
+pytestmark = pytest.mark.faults
+
 N_ENVS, N_STEPS = 3, 10
 ROLLOUT = N_ENVS * N_STEPS
 STOP, TOTAL = 3 * ROLLOUT, 6 * ROLLOUT

@@ -15,6 +15,8 @@ from rims_rl.agents.checkpoint import CheckpointStore, read_tensors
 from rims_rl.errors import CheckpointError, ConfigError
 from rims_rl.storage import tensor_files
 
+pytestmark = pytest.mark.faults
+
 
 def save(store: CheckpointStore, step: int) -> Path:
     return store.save(step, {"x": torch.full((5,), float(step))}, {"step": step})

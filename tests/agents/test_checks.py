@@ -41,6 +41,7 @@ def the_one_line(caught: pytest.ExceptionInfo[Exception], *parts: str) -> None:
         assert part in message, message
 
 
+@pytest.mark.faults
 class TestSizes:
     @pytest.mark.parametrize(
         ("sizes", "says"),
@@ -71,6 +72,7 @@ class TestSizes:
         the_one_line(caught, "clip_range_vf", "above 0", "None")
 
 
+@pytest.mark.faults
 class TestNames:
     @pytest.mark.parametrize(
         ("settings", "says"),
@@ -252,6 +254,7 @@ def learn_and_keep_the_weights(model: RIMPPO, *says: str) -> None:
 NOT_FINITE = pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 
 
+@pytest.mark.faults
 class TestNumbersThatAreNotFinite:
     @NOT_FINITE
     @pytest.mark.parametrize("at", [1, 5, N_STEPS], ids="step {}".format)

@@ -41,6 +41,7 @@ def known_agent(env: Any, n_steps: int, **settings: Any) -> RIMPPO:
     return model
 
 
+@pytest.mark.faults
 class TestEnds:
     LENGTH, LOST = 6, (2, 5)
 
@@ -146,6 +147,7 @@ class TestUpdates:
         assert stop.ended
 
 
+@pytest.mark.faults
 class TestSeeds:
     def learned(self, seed: int) -> dict[str, Tensor]:
         model = agent(seed=seed)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecTransposeImage
+from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 
 from rims_rl.envs import atari, make_atari_env
 from rims_rl.envs.variants import VariantAtariEnv
+from rims_rl.envs.watched import Patience, WatchedVecEnv
 from rims_rl.errors import ConfigError, UnknownNameError
 from tests.envs.single_game import SingleGame, losing_breakout_actions
 
@@ -157,7 +158,7 @@ class TestTheGymRoute:
         here = make_atari_env("breakout", 2, seed=5, route="gym", protocol="machado")
         there = make_atari_env("breakout", 2, seed=5, route="gym", protocol="machado", subprocess=True)
         try:
-            assert (isinstance(here, DummyVecEnv), isinstance(there, SubprocVecEnv)) == (True, True)
+            assert (isinstance(here, DummyVecEnv), isinstance(there, WatchedVecEnv)) == (True, True)
             np.testing.assert_array_equal(_frames(here), _frames(there))
             assert there.env_is_wrapped(Monitor) == [True, True]
             assert there.has_attr("snapshot")
@@ -170,6 +171,23 @@ class TestTheGymRoute:
             np.testing.assert_array_equal(here.step(actions)[0], there.step(actions)[0])
         finally:
             there.close()
+
+    @pytest.mark.faults
+    def test_a_game_that_is_lost_with_its_process_is_a_new_game_with_its_lives(self):
+        env = make_atari_env("breakout", 2, seed=5, route="gym", subprocess=True, step_timeout=30.0, env_restarts=1)
+        try:
+            env.reset()
+            actions = np.array([1, 1])
+            last = env.step(actions)[0]
+            os.kill(env.processes[1].pid, signal.SIGKILL)
+            _, rewards, dones, infos = env.step(actions)
+            assert (dones.tolist(), rewards[1], infos[1]["lives"]) == ([False, True], 0, 5)
+            np.testing.assert_array_equal(infos[1]["terminal_observation"], last[1])
+            assert not infos[1].keys() & {"episode", "life_lost"}
+            assert env.restarts == [0, 1]
+            assert env.patience == Patience(30.0, 1)
+        finally:
+            env.close()
 
 
 class TestVariants:
@@ -225,7 +243,7 @@ class TestVariants:
             for apart in (False, True)
         )
         try:
-            assert isinstance(there, SubprocVecEnv)
+            assert isinstance(there, WatchedVecEnv)
             np.testing.assert_array_equal(_frames(here, 31), _frames(there, 31))
         finally:
             there.close()
@@ -237,7 +255,7 @@ class TestBadArguments:
         def refuse(*args, **kwargs):
             raise AssertionError("an environment was built before the arguments were checked")
 
-        for name in ("AtariVecEnv", "AtariDummyVecEnv", "AtariSubprocVecEnv"):
+        for name in ("AtariVecEnv", "AtariDummyVecEnv", "AtariWatchedVecEnv"):
             monkeypatch.setattr(atari, name, refuse)
 
     @pytest.mark.parametrize(
@@ -255,6 +273,18 @@ class TestBadArguments:
             ({"mode": 1}, "mode: not available on route 'vector', use route='gym'"),
             ({"difficulty": 0, "mode": 0}, "mode and difficulty: not available on route 'vector', use route='gym'"),
             ({"subprocess": True}, "subprocess: not available on route 'vector', use route='gym'"),
+            (
+                {"step_timeout": 5.0},
+                "step_timeout: only for environments in processes of their own, use subprocess=True",
+            ),
+            (
+                {"route": "gym", "env_restarts": 0, "step_timeout": None},
+                "step_timeout and env_restarts: only for environments in processes of their own, use subprocess=True",
+            ),
+            (
+                {"route": "gym", "subprocess": True, "step_timeout": 0},
+                "seconds (step_timeout) must be a number above 0, or None to wait for ever, got 0",
+            ),
             ({"route": "gym", "mode": 7}, "pong has no mode 7; available: 0, 1"),
             ({"variant": "lazy_enemy"}, "variant: not available on route 'vector', use route='gym'"),
             (

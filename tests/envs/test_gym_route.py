@@ -116,6 +116,7 @@ class TestStickyActions:
         assert AtariGymEnv("pong", protocol="nature").action_space.n == 6
 
 
+@pytest.mark.faults
 class TestSnapshots:
     @pytest.mark.parametrize("protocol", ["nature", "machado"])
     @pytest.mark.parametrize("game", ["breakout", "qbert", "pong"])

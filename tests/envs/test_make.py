@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.monitor import Monitor
 
 from rims_rl.envs import make_env
+from rims_rl.envs.watched import Patience, WatchedVecEnv
 from rims_rl.errors import ConfigError, UnknownNameError
 
 
@@ -102,20 +103,51 @@ class TestGymnasiumNames:
         with pytest.raises(ConfigError, match=r"^CartPole-v1 takes no environment setting 'mode'; did you mean"):
             make_env("CartPole-v1", 1, mode=1)
 
-    def test_what_its_constructor_refuses_becomes_one_line(self):
+    @pytest.mark.parametrize("subprocess", [False, True])
+    def test_what_its_constructor_refuses_becomes_one_line(self, subprocess):
         gym.register(
             "rims_rl_test/Refusing-v0", entry_point=lambda size: (_ for _ in ()).throw(ValueError("bad\nsize"))
         )
         try:
             with pytest.raises(
-                ConfigError, match=r"^rims_rl_test/Refusing-v0 can't be made with {'size': 7}: bad size$"
+                ConfigError,
+                match=r"^rims_rl_test/Refusing-v0 can't be made with {'size': 7}: bad size(\nenvironment 0|$)",
             ):
-                make_env("rims_rl_test/Refusing-v0", 1, size=7)
+                make_env("rims_rl_test/Refusing-v0", 1, size=7, subprocess=subprocess)
         finally:
             gym.registry.pop("rims_rl_test/Refusing-v0")
 
     def test_one_without_snapshots_says_so(self):
         assert not make_env("CartPole-v1", 2).has_attr("snapshot")
+
+
+class TestInProcessesOfTheirOwn:
+    def test_copies_do_what_they_do_in_this_one(self):
+        here, there = (make_env("CartPole-v1", 2, 5, subprocess=apart, max_episode_steps=7) for apart in (False, True))
+        for one, other in zip(_rollout(here, 17), _rollout(there, 17), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert isinstance(there, WatchedVecEnv)
+
+    def test_their_action_spaces_are_seeded_alike(self):
+        here, there = (make_env("CartPole-v1", 2, 5, subprocess=apart) for apart in (False, True))
+        samples, others = ([space.sample() for space in env.get_attr("action_space")] for env in (here, there))
+        there.close()
+        assert samples == others
+
+    def test_distractors_lie_over_them(self, dot):
+        here, there = (make_env(dot, 2, 5, distractor="balls:1", subprocess=apart) for apart in (False, True))
+        for one, other in zip(_rollout(here), _rollout(there), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.parametrize("name", ["pong", "CartPole-v1"])
+    def test_alone_have_patience(self, name):
+        with pytest.raises(ConfigError, match=r"^env_restarts: only for environments in processes of their own, use s"):
+            make_env(name, 1, env_restarts=1)
+
+    def test_have_the_patience_that_is_asked_for(self):
+        env = make_env("CartPole-v1", 1, subprocess=True, step_timeout=None, env_restarts=7)
+        env.close()
+        assert env.patience == Patience(None, 7)
 
 
 class TestDistractors:

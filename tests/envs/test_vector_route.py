@@ -58,6 +58,7 @@ class TestAgainstASingleGame:
         np.testing.assert_array_equal(info["terminal_observation"], seen)
 
 
+@pytest.mark.faults
 class TestALostLife:
     def test_is_done_with_the_present_observation_and_the_game_goes_on(self):
         env, single = _vector(), SingleGame("breakout")
@@ -148,6 +149,7 @@ class TestObservations:
         assert env.observation_space.contains(observations[0])
 
 
+@pytest.mark.faults
 class TestActions:
     @pytest.mark.parametrize("wrong", [-1, 6, 10**9])
     def test_one_out_of_range_is_refused_and_the_game_goes_on(self, pong, wrong):

@@ -70,6 +70,7 @@ class TestGoodFiles:
         assert read_idx_labels(tmp_path / "unpacked.gz").tolist() == [7, 0, 9]
 
 
+@pytest.mark.faults
 class TestMissingFiles:
     def test_no_folder(self, tmp_path):
         assert "is no folder" in complaint(load_digits, tmp_path / "nowhere", "train")
@@ -92,6 +93,7 @@ class TestMissingFiles:
         assert "no train-labels-idx1-ubyte" in complaint(load_digits, tmp_path, "train")
 
 
+@pytest.mark.faults
 class TestDamagedFiles:
     @pytest.mark.parametrize(
         ("content", "expected"),

@@ -19,6 +19,8 @@ from rims_rl.errors import CheckpointError
 from rims_rl.storage import tensor_files
 from rims_rl.storage.tensor_files import read_tensors, write_tensors, write_text
 
+pytestmark = pytest.mark.faults
+
 DTYPES = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
     torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64,

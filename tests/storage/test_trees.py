@@ -12,6 +12,8 @@ import torch
 from rims_rl.errors import CheckpointError
 from rims_rl.storage.trees import pack, unpack
 
+pytestmark = pytest.mark.faults
+
 
 def there_and_back(value: Any) -> Any:
     tensors: dict[str, torch.Tensor] = {}

@@ -10,9 +10,11 @@ from rims_rl.envs.distractors.distractor import SPLITS, Distractor, Distractors
 from rims_rl.envs.distractors.effect import Effect, Screen
 from rims_rl.envs.distractors.kinds import EFFECTS, make_effect
 from rims_rl.envs.distractors.looks import Frame
-from rims_rl.errors import ConfigError
+from rims_rl.envs.snapshots import text, whole_number
+from rims_rl.errors import ConfigError, shortened
 
 _SEEDS = 2**63  # so that a snapshot's numbers fit into 64 bits
+_MOST_FRAMES = 2**31  # of an episode; they last a year
 
 
 class Distraction:
@@ -76,17 +78,20 @@ class Distraction:
         """Go back to where `snapshot()` was taken.
 
         Raises:
-            ConfigError: when that had other distractors; an empty snapshot had none.
+            ConfigError: when that had other distractors, or is damaged; an empty snapshot had none.
         """
-        here, there = describe(self._specs), snapshot.get("distractors", "")
+        here, there = describe(self._specs), text(snapshot, "distractors") if snapshot else ""
         if there != here:
             raise ConfigError(
-                f"this snapshot is of distractors {there or 'none'}, but the environment has {here or 'none'}"
+                f"this snapshot is of distractors {shortened(there)[1:-1] or 'none'}, "
+                f"but the environment has {here or 'none'}"
             )
         if snapshot:
-            self._seed, self._episode = int(snapshot["seed"]), int(snapshot["episode"])
+            seed, episode = whole_number(snapshot, "seed", 0, _SEEDS - 1), whole_number(snapshot, "episode", -1)
+            frame = whole_number(snapshot, "frame", 0, _MOST_FRAMES)
+            self._seed, self._episode = seed, max(episode, 0)
             self._draw()
-            self._frame = int(snapshot["frame"])
+            self._episode, self._frame = episode, frame
 
     def _draw(self) -> None:
         """Draw the looks of the episode."""

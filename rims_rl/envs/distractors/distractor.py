@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rims_rl.envs.distractors.videos import check_folder
-from rims_rl.errors import ConfigError, UnknownNameError
+from rims_rl.errors import ConfigError, UnknownNameError, shortened
 
 KINDS: dict[str, str] = {
     "balls": "balls that bounce off each other and off the screen's edges",
@@ -32,6 +32,7 @@ KINDS: dict[str, str] = {
 """Every kind, and what it does."""
 
 SPLITS = ("train", "held-out")
+_MOST = 32  # in one text
 _ONLY_DYNAMIC = ("flicker", "drop")
 _FORM = "write kind:intensity[:static][:held-out][:folder=PATH], joined by +, as in balls:0.5+noise:0.2"
 
@@ -60,11 +61,11 @@ class Distractor:
         if self.kind not in KINDS:
             raise UnknownNameError("kind of distractor", str(self.kind), KINDS)
         if isinstance(self.intensity, bool) or not isinstance(self.intensity, int | float):
-            raise ConfigError(f"intensity must be a number from 0 to 1, got {self.intensity!r}")
+            raise ConfigError(f"intensity must be a number from 0 to 1, got {shortened(self.intensity)}")
         if not 0 <= self.intensity <= 1:
             raise ConfigError(f"intensity must be from 0 to 1, got {self.intensity}")
         if not isinstance(self.dynamic, bool):
-            raise ConfigError(f"dynamic must be True or False, got {self.dynamic!r}")
+            raise ConfigError(f"dynamic must be True or False, got {shortened(self.dynamic)}")
         if self.kind in _ONLY_DYNAMIC and not self.dynamic:
             raise ConfigError(f"{self.kind} is a change over time and can't be static")
         check_split(self.split)
@@ -101,7 +102,10 @@ def parse_distractors(text: str, split: str = "train") -> Distractors:
     Raises:
         ConfigError: one line on what can't be read, with the right form; UnknownNameError for an unknown kind.
     """
-    return tuple(_parse_one(part, text, split) for part in text.split("+"))
+    parts = text.split("+")
+    if len(parts) > _MOST:
+        raise ConfigError(f"at most {_MOST} distractors can be joined, got {len(parts):,}")
+    return tuple(_parse_one(part, text, split) for part in parts)
 
 
 def _parse_one(part: str, text: str, split: str) -> Distractor:
@@ -111,7 +115,7 @@ def _parse_one(part: str, text: str, split: str) -> Distractor:
     for word in rest:
         name, value = _read_word(word)
         if value is None or (name in settings and name != "split"):
-            raise ConfigError(f"distractor {text!r} can't be read; {_FORM}")
+            raise ConfigError(f"distractor {shortened(text)} can't be read; {_FORM}")
         settings[name] = value
     return Distractor(kind, **settings)
 
@@ -148,7 +152,7 @@ def as_distractors(value: AnyDistractor, split: str | None = None) -> Distractor
     elif isinstance(value, Iterable):
         found = tuple(_from_one(one) for one in value)
     else:
-        raise ConfigError(f"distractor must be a text like 'balls:0.5' or a Distractor, got {value!r}")
+        raise ConfigError(f"distractor must be a text like 'balls:0.5' or a Distractor, got {shortened(value)}")
     return found if split is None else tuple(replace(one, split=split) for one in found)
 
 
@@ -157,13 +161,13 @@ def _from_one(value: object) -> Distractor:
     if isinstance(value, Distractor):
         return value
     if not isinstance(value, Mapping):
-        raise ConfigError(f"distractor must be a text like 'balls:0.5' or a Distractor, got {value!r}")
+        raise ConfigError(f"distractor must be a text like 'balls:0.5' or a Distractor, got {shortened(value)}")
     known = [field.name for field in fields(Distractor)]
     for key in value:
         if key not in known:
             raise UnknownNameError("field of a distractor", str(key), known)
     if "kind" not in value:
-        raise ConfigError(f"a distractor needs a kind, got {dict(value)!r}")
+        raise ConfigError(f"a distractor needs a kind, got {shortened(dict(value))}")
     return Distractor(**value)
 
 

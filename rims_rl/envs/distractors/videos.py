@@ -5,6 +5,7 @@ Axes: T frames of a clip, H rows, W columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, shortened
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
@@ -37,20 +38,24 @@ def load_clip(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     Raises:
         ConfigError: when nothing can be read from the file.
     """
-    frames = _image(path) if path.suffix.lower() in IMAGES else _video(path)
+    read = _image if path.suffix.lower() in IMAGES else _video
+    try:  # a large frame is gone before the next one is read
+        frames = [_fitted(frame, height, width) for frame in read(path)]
+    except (cv2.error, ValueError, OSError):
+        frames = []
     if not frames:
         raise ConfigError(f"{path} can't be read as a video or an image; replace it or take it out of the folder")
-    return np.stack([_fitted(frame, height, width) for frame in frames])
+    return np.stack(frames)
 
 
 def _files(folder: Path) -> list[Path]:
     """Return the folder's videos and images in the order of their names, or raise ConfigError."""
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}; folder must hold videos or images")
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES + VIDEOS)
+        if not folder.is_dir():
+            raise ConfigError(f"there is no folder {shortened(str(folder))[1:-1]}; folder must hold videos or images")
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES + VIDEOS and path.is_file())
     except OSError as problem:
-        raise ConfigError(f"folder {folder} can't be read: {problem.strerror}") from problem
+        raise ConfigError(f"folder {shortened(str(folder))[1:-1]} can't be read: {problem.strerror}") from problem
     if len(files) < 2:
         kinds = ", ".join(IMAGES + VIDEOS)
         raise ConfigError(
@@ -59,23 +64,24 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _image(path: Path) -> list[NDArray[np.uint8]]:
-    """Return an image as the only frame of a clip (BGR), or nothing."""
+def _image(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Yield an image as the only frame of a clip (BGR), or nothing."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    return [] if image is None else [np.asarray(image, np.uint8)]
+    if image is not None:
+        yield np.asarray(image, np.uint8)
 
 
-def _video(path: Path) -> list[NDArray[np.uint8]]:
-    """Return a video's first frames (BGR)."""
+def _video(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Yield a video's first frames (BGR)."""
     reader = cv2.VideoCapture(str(path))
-    frames: list[NDArray[np.uint8]] = []
-    while len(frames) < MOST_FRAMES:
-        found, frame = reader.read()
-        if not found:
-            break
-        frames.append(np.asarray(frame, np.uint8))
-    reader.release()
-    return frames
+    try:
+        for _ in range(MOST_FRAMES):
+            found, frame = reader.read()
+            if not found:
+                return
+            yield np.asarray(frame, np.uint8)
+    finally:
+        reader.release()
 
 
 def _fitted(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from rims_rl.envs.minigrid.view import view_codes
 from rims_rl.envs.random_state import dump_generator, load_generator
-from rims_rl.errors import ConfigError
+from rims_rl.envs.snapshots import array, entry, text, whole_number
+from rims_rl.errors import ConfigError, shortened
 
 DIRECTIONS = 4
+LARGEST = 500
+"""Cells along the side of a grid, at most: every one is an object."""
 _CODES = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX))  # 11 types, 6 colours, 3 states of doors
 _CHANNELS = sum(_CODES)
 _FIRST_CHANNELS = np.cumsum((0, *_CODES[:-1]))
@@ -81,21 +84,40 @@ class FlatMiniGridEnv(MiniGridEnv):
         """Put back what `snapshot()` returned, here or in a task made alike: the episode goes on bit for bit.
 
         Raises:
-            ConfigError: when the snapshot is of a grid of another size.
+            ConfigError: when the snapshot is of a grid of another size, or damaged.
         """
-        codes = np.asarray(snapshot["grid"], np.uint8)
-        if codes.shape[:2] != (self.width, self.height):
+        codes = array(snapshot, "grid", None, np.uint8)
+        if codes.shape != (self.width, self.height, len(_CODES)):
             raise ConfigError(f"this snapshot is of a grid {codes.shape[:2]}, this task has {self.width, self.height}")
-        self.grid = Grid(self.width, self.height)
-        for x, y in np.ndindex(self.width, self.height):
-            self.grid.set(x, y, self._object(*map(int, codes[x, y])))
-        x, y, direction = snapshot["agent"] or (None, None, None)
-        carrying = self._object(*snapshot["carrying"]) if snapshot["carrying"] else None
+        x, y, direction = self._checked_agent(entry(snapshot, "agent"))
+        carried = entry(snapshot, "carrying")
+        carrying = self._decoded(carried) if carried else None
+        grid = Grid(self.width, self.height)
+        for column, row in np.ndindex(self.width, self.height):
+            grid.set(column, row, self._decoded(codes[column, row].tolist()))
         # MiniGrid declares these without the None that they begin with.
-        vars(self).update(agent_pos=None if x is None else (x, y), agent_dir=direction, carrying=carrying)
-        self.step_count = snapshot["step_count"]
-        self.mission = snapshot["mission"]
-        load_generator(self.np_random, snapshot["np_random"])
+        vars(self).update(grid=grid, agent_pos=None if x is None else (x, y), agent_dir=direction, carrying=carrying)
+        self.step_count = whole_number(snapshot, "step_count", 0, self.max_steps)
+        self.mission = text(snapshot, "mission")
+        load_generator(self.np_random, text(snapshot, "np_random"))
+
+    def _checked_agent(self, agent: Any) -> tuple[int | None, int | None, int | None]:
+        """Return place and direction of a stored agent, Nones before its first episode, or raise ConfigError."""
+        if agent == []:
+            return None, None, None
+        if not isinstance(agent, list) or len(agent) != 3:
+            raise ConfigError(f"this snapshot is damaged: its agent is {shortened(agent)}, expected x, y and direction")
+        named = dict(zip(("x", "y", "direction"), agent, strict=True))
+        most = {"x": self.width - 1, "y": self.height - 1, "direction": DIRECTIONS - 1}
+        x, y, direction = (whole_number(named, name, 0, most[name]) for name in named)
+        return x, y, direction
+
+    def _decoded(self, codes: Any) -> WorldObj | None:
+        """Return the object of stored codes, or raise ConfigError where they are none."""
+        try:
+            return self._object(*codes)
+        except (KeyError, TypeError, AssertionError):
+            raise ConfigError(f"this snapshot is damaged: {shortened(codes)} is no object of MiniGrid's") from None
 
     def _object(self, kind: int, colour: int, state: int) -> WorldObj | None:
         """Return the object of these codes, None for an empty cell."""

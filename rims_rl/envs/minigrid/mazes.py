@@ -12,7 +12,7 @@ from minigrid.envs.doorkey import DoorKeyEnv
 from minigrid.envs.empty import EmptyEnv
 from minigrid.envs.multiroom import MultiRoomEnv
 
-from rims_rl.envs.minigrid.flat import FlatMiniGridEnv
+from rims_rl.envs.minigrid.flat import LARGEST, FlatMiniGridEnv
 from rims_rl.envs.protocols import check_count
 from rims_rl.errors import ConfigError
 
@@ -21,7 +21,7 @@ class EmptyMazeEnv(FlatMiniGridEnv, EmptyEnv):
     """An empty room of `size` cells a side, walls included; the agent starts in the corner opposite to the goal."""
 
     def __init__(self, size: int = 5, render_mode: str | None = None) -> None:
-        check_count("size", size, 4)
+        check_count("size", size, 4, LARGEST)
         super().__init__(size=size, render_mode=render_mode)
 
 
@@ -29,7 +29,7 @@ class DoorKeyMazeEnv(FlatMiniGridEnv, DoorKeyEnv):
     """Two rooms of together `size` cells a side: fetch the key, unlock the door, go to the goal."""
 
     def __init__(self, size: int = 5, render_mode: str | None = None) -> None:
-        check_count("size", size, 5)
+        check_count("size", size, 5, LARGEST)
         super().__init__(size=size, render_mode=render_mode)
 
 

@@ -22,9 +22,10 @@ from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Ball, Box, Key, WorldObj
 from numpy.typing import NDArray
 
-from rims_rl.envs.minigrid.flat import FlatMiniGridEnv
+from rims_rl.envs.minigrid.flat import LARGEST, FlatMiniGridEnv
 from rims_rl.envs.protocols import check_count
-from rims_rl.errors import ConfigError, UnknownNameError
+from rims_rl.envs.snapshots import entry, text
+from rims_rl.errors import ConfigError, UnknownNameError, shortened
 
 TYPES = ("key", "ball", "box")
 TARGETS = ("red ball", "green key", "blue box", "yellow ball")
@@ -78,7 +79,7 @@ class PickObjectEnv(FlatMiniGridEnv):
         max_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        check_count("size", size, 5)
+        check_count("size", size, 5, LARGEST)
         _check_choices(distractors, targets)
         _check_numbers(min_distractors, max_distractors, (size - 2) ** 2 // 4)
         max_steps = 5 * size**2 if max_steps is None else max_steps
@@ -109,9 +110,16 @@ class PickObjectEnv(FlatMiniGridEnv):
         return super().snapshot() | {"target": self.target}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Put back what `snapshot()` returned, here or in a task made alike: the episode goes on bit for bit."""
+        """Put back what `snapshot()` returned, here or in a task made alike: the episode goes on bit for bit.
+
+        Raises:
+            ConfigError: when the snapshot is of another task, or damaged.
+        """
+        target = text(snapshot, "target")
+        if target not in TARGETS and (target or entry(snapshot, "agent")):  # there is none before the first reset
+            raise ConfigError(f"this snapshot is damaged: its target is {shortened(target)}")
         super().restore(snapshot)
-        self.target = snapshot["target"]
+        self.target = target
 
     def _gen_grid(self, width: int, height: int) -> None:
         """Draw the goal, the objects and the agent's place until the wanted object can be reached."""

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from rims_rl.envs.gym_route import AtariGymEnv
 from rims_rl.envs.screen import FrameHook
+from rims_rl.envs.snapshots import entry
 from rims_rl.envs.variants.variant import Variant, parse_variant
 from rims_rl.envs.variants.variation import Console
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, shortened
 
 
 class VariantAtariEnv(AtariGymEnv):
@@ -67,13 +68,15 @@ class VariantAtariEnv(AtariGymEnv):
         """Put back what `snapshot()` returned.
 
         Raises:
-            ConfigError: when the snapshot is of another game or variant.
+            ConfigError: when the snapshot is of another game or variant, or damaged.
         """
         there = snapshot.get("variant", "")
         if there != self.variant.text:
-            raise ConfigError(f"this snapshot is of variant {there!r}, but the environment plays {self.variant.text!r}")
+            raise ConfigError(
+                f"this snapshot is of variant {shortened(there)}, but the environment plays {self.variant.text!r}"
+            )
         super().restore(snapshot)
-        self._console.restore(snapshot["console"])
+        self._console.restore(entry(snapshot, "console"))
 
     def _act(self, action: int) -> int:
         """Emulate one frame, then change the game unless it is over; return the reward."""

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from rims_rl.envs.random_state import dump_generator, load_generator
 from rims_rl.envs.screen import FrameHook
+from rims_rl.envs.snapshots import MOST, entry, text, whole_number
+from rims_rl.errors import ConfigError
 
 LEVELS = range(1, 6)
 _STREAM = 0x7A11  # keeps this random stream apart from the environment's own under the same seed
@@ -62,10 +64,13 @@ class Console:
         return {"frame": self.frame, "memory": dict(self.memory), "random": dump_generator(self.random)}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Put back what `snapshot()` returned."""
-        self.frame = snapshot["frame"]
-        self.memory = {name: int(value) for name, value in snapshot["memory"].items()}
-        load_generator(self.random, snapshot["random"])
+        """Put back what `snapshot()` returned; raises ConfigError when it is damaged."""
+        memory = entry(snapshot, "memory")
+        if not isinstance(memory, dict):
+            raise ConfigError("this snapshot is damaged: its memory is no mapping")
+        self.frame = whole_number(snapshot, "frame")
+        self.memory = {str(name): whole_number(memory, name, -MOST) for name in memory}
+        load_generator(self.random, text(snapshot, "random"))
 
 
 Change = Callable[[Console, int], None]

@@ -6,7 +6,7 @@ Axes: K transformations, E experts, N images, V validations, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -222,6 +222,16 @@ class InverseMechanismsTrial(Trial):
     def names(self) -> tuple[str, ...]:
         """The transformations."""
         return self.config.transformations
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Take back what was remembered; raises ValueError when it is no course of assignment matrices."""
+        shape = (len(self.names), len(self.experts))
+        for updates, assignment in zip(memory["validated"], memory["assignments"], strict=True):
+            if type(updates) is not int or not isinstance(assignment, Tensor) or assignment.shape != shape:
+                raise ValueError(f"it remembers something else than assignments of shape {shape}")
+        if type(memory["updates"]) is not int:
+            raise ValueError("it does not remember how many updates were made")
+        super().recall(memory)
 
     # Measuring
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-from rims_rl.errors import CheckpointError
+from rims_rl.errors import CheckpointError, said, shortened
 from rims_rl.experiments.robustness.config import plain_settings
 from rims_rl.experiments.robustness.play import Cell, agent_of, play_cell
+from rims_rl.storage.plain_files import read_json
 from rims_rl.storage.tensor_files import write_text
 
 _RULES = ("episodes", "seed", "deterministic", "max_episode_steps", "n_envs")
+_RULES_OF_A_COURSE = frozenset({"condition", "weights", "trained_steps", "onset", "window", "seconds", *_RULES})
+_BY_UNIT = frozenset({"active_clean", "active_disturbed", "null_clean", "null_disturbed", "unit_change"})
+_MOST_BYTES = 64 * 2**20
+_LARGEST = 1e30  # beyond it means and ratios may not be finite
 
 
 def run_cell(cell: Cell) -> None:
@@ -44,11 +48,11 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
         return None
     expected = head_of(cell)
     try:
-        result = json.loads(cell.file.read_text("utf-8"))
+        result = read_json(cell.file, _MOST_BYTES)
         differing = [name for name, value in expected.items() if result[name] != value]
-        _check_figures(result, cell.watches_mechanism)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{_short(cell.file)} is damaged ({error}); remove it to measure it anew") from None
+        (_check_course if cell.watches_mechanism else _check_scores)(result)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
+        raise CheckpointError(f"{_short(cell.file)} is damaged ({said(error)}); remove it to measure it anew") from None
     if differing:
         raise CheckpointError(
             f"{_short(cell.file)} was measured with another {differing[0]}; choose another --output, or remove it"
@@ -57,12 +61,39 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
     return found
 
 
-def _check_figures(result: dict[str, Any], is_mechanism: bool) -> None:
-    """Raise ValueError unless there is a score for every game, or a list of steps, and all are numbers."""
-    figures = result["steps" if is_mechanism else "scores"]
-    are_numbers = all(isinstance(figure, int | float) and math.isfinite(figure) for figure in figures)
-    if not figures or not are_numbers or not (is_mechanism or len(figures) == result["episodes"]):
+def _check_scores(result: dict[str, Any]) -> None:
+    """Raise ValueError unless there is a finite score for every game."""
+    scores = result["scores"]
+    if not _is_numbers(scores) or len(scores) != result["episodes"]:
         raise ValueError("figures are missing")
+    if any(0 < abs(score) < 1 / _LARGEST for score in scores):
+        raise ValueError("a score is too small to be divided by")
+
+
+def _check_course(result: dict[str, Any]) -> None:
+    """Raise ValueError unless every figure of `watch_onset` is a list over the steps, of numbers or lists of them."""
+    steps = result["steps"]
+    if not _is_numbers(steps):
+        raise ValueError("figures are missing")
+    for name, figures in result.items():
+        if name in _RULES_OF_A_COURSE:
+            continue
+        if not isinstance(figures, list) or len(figures) != len(steps):
+            raise ValueError(f"{shortened(name)} is no list over {len(steps)} steps")
+        there = [figure for figure in figures if figure is not None]
+        is_alike = all(map(_is_number, there))
+        if name in _BY_UNIT:
+            is_alike = all(map(_is_numbers, there)) and len({len(figure) for figure in there}) <= 1
+        if not is_alike:
+            raise ValueError(f"{shortened(name)} holds something that is no number")
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _short(file: Path) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, shortened
 from rims_rl.experiments.folder import ReportFolder, read_about, write_settings
 from rims_rl.experiments.robustness.conditions import Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig, plain_settings
@@ -57,6 +57,8 @@ def load_settings(path: Path) -> RobustnessConfig:
         raise ConfigError(f"{path} holds no robustness report, but something else")
     entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
     entries.pop("about", None)
-    runs = tuple(Path(run) for run in entries.pop("runs", []))
+    runs = entries.pop("runs", [])
+    if not isinstance(runs, list) or not all(isinstance(run, str) and "\0" not in run for run in runs):
+        raise ConfigError(f"{folder.config_file}: runs must be a list of paths, got {shortened(runs)}")
     settings = checked_settings(entries, RobustnessConfig, str(folder.config_file))
-    return replace(RobustnessConfig(), runs=runs, resume=path, **settings)
+    return replace(RobustnessConfig(), runs=tuple(map(Path, runs)), resume=path, **settings)

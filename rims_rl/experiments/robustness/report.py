@@ -12,7 +12,8 @@ from rich import box, get_console
 from rich.console import Console
 from rich.table import Table
 
-from rims_rl.errors import ConfigError
+from rims_rl.errors import said
+from rims_rl.experiments.figures import NO_PLOTS
 from rims_rl.experiments.robustness.conditions import CLEAN, Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig
 from rims_rl.experiments.robustness.findings import Findings, read_findings
@@ -54,9 +55,9 @@ def write_report(config: RobustnessConfig, folder: RobustnessFolder, grid: Grid,
     print_sheets(sheets, notes)
     try:
         plots = draw_all(findings, folder.plots)
-    except ConfigError as error:
+    except NO_PLOTS as error:
         plots = []
-        get_console().print(f"no plots: {error}", highlight=False, soft_wrap=True, markup=False)
+        get_console().print(f"no plots: {said(error)}", highlight=False, soft_wrap=True, markup=False)
     track_report(config, folder, sheets, plots)
 
 

@@ -17,7 +17,9 @@ from rims_rl.runs import load_config, open_run
 RANDOM = "random"
 """What stands for uniformly random actions in place of a run."""
 _TRAINING_ONLY = frozenset({"terminal_on_life_loss", "clip_rewards"})
-_SAME_GAME = _TRAINING_ONLY | {"distractor", "distractor_split", "subprocess", "max_frames"}
+_SAME_GAME = _TRAINING_ONLY | {
+    "distractor", "distractor_split", "subprocess", "step_timeout", "env_restarts", "max_frames",
+}  # fmt: skip
 _NOT_TRAINING = RESUMABLE | {
     "config", "env", "seed", "output", "name", "core", "core_kwargs", "core_parameters", "encoder", "encoder_kwargs",
     "frame_stack", "distractor", "distractor_split", "env_kwargs", "protocol", "route",

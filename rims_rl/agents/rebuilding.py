@@ -1,0 +1,97 @@
+"""Policies from files of unknown origin: nothing is built before it is known to fit the weights that lie there.
+
+Settings of some bytes can ask for any number of weights. So the policy is first sketched on PyTorch's meta device,
+which takes no memory, and compared with the file; then its size is at most the file's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from rims_rl.agents.weights import check_weights
+from rims_rl.errors import CheckpointError, said
+
+if TYPE_CHECKING:
+    from rims_rl.agents.policies import RIMPolicy
+
+_SPARE_PARAMETERS = 64
+"""Parameters that are registered on the way and that no file holds, such as SB3's placeholder for an LSTM."""
+_MOST_UNSAVED = 2**26
+"""Numbers that a policy may hold beside its weights, and in the memory of one episode: 256 MiB in float32."""
+_CANNOT = (
+    TypeError, ValueError, AttributeError, LookupError, RuntimeError, AssertionError, ArithmeticError, MemoryError,
+)  # fmt: skip
+
+
+def rebuilt(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
+    """Return the policy that `make` builds, with these weights; torch's random state stays as it was.
+
+    Args:
+        make: builds the policy; takes further keywords of its constructor.
+        weights: all its weights, by name.
+        where: what messages call the file.
+
+    Raises:
+        CheckpointError: when the policy can't be built, or the weights are not its own.
+    """
+    check_fit(make, weights, where)
+    return rebuilt_by_own_classes(make, weights, where)
+
+
+def rebuilt_by_own_classes(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
+    """Do the same without a sketch, for classes of the caller's own: the settings may ask them for any size."""
+    with _told(where), torch.random.fork_rng(devices=[]):
+        policy = make()
+    check_weights(policy, weights, where)
+    policy.load_state_dict(dict(weights))
+    return policy
+
+
+def check_fit(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where: str) -> None:
+    """Raise CheckpointError unless `make` builds a policy with these weights; takes no memory for it."""
+    most = len(weights) + _SPARE_PARAMETERS
+    with _told(where), torch.device("meta"), torch.random.fork_rng(devices=[]), _at_most(most):
+        sketch = make(optimizer_kwargs={"fused": False})  # the fused form wants numbers
+    check_weights(sketch, weights, where)
+    saved = sketch.state_dict().keys()
+    unsaved = sum(buffer.numel() for name, buffer in sketch.named_buffers() if name not in saved)
+    if max(unsaved, sketch.core.state_size) > _MOST_UNSAVED:
+        numbers = max(unsaved, sketch.core.state_size)
+        raise CheckpointError(
+            f"{where} needs {numbers:,} numbers beside its weights, at most {_MOST_UNSAVED:,} are allowed"
+        )
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Say as a CheckpointError what a constructor refuses."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except _CANNOT as error:
+        raise CheckpointError(f"{where} cannot be built: {said(error)}") from error
+
+
+@contextmanager
+def _at_most(count: int) -> Iterator[None]:
+    """Let the body register so many parameters and no more: a number of layers can be large without taking memory."""
+    registered = 0
+
+    def count_them(module: nn.Module, name: str, parameter: Any) -> None:
+        nonlocal registered
+        registered += 1
+        if registered > count:
+            raise ValueError(f"it has more than the file's {count - _SPARE_PARAMETERS} weights")
+
+    hook = register_module_parameter_registration_hook(count_them)
+    try:
+        yield
+    finally:
+        hook.remove()

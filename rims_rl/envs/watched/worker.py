@@ -1,0 +1,237 @@
+"""The parent's side: one worker, as the process that trains sees it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import select
+import socket
+import struct
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper
+
+from rims_rl.envs.watched.faults import Trouble, culprit, death, last_line, silence
+from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised, serve
+from rims_rl.errors import EnvironmentFault, RimsError
+
+_HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
+_PRELOADED = ["__main__", "rims_rl.envs"]
+_BRIEF_SECONDS, _SECONDS_TO_DIE = 0.05, 1.0
+
+
+class Worker:
+    """A process with one environment, and what is known of both; a new process may take its place.
+
+    At most one request is on its way. `gather` puts its answer, or a `Trouble`, into `outcome`.
+    """
+
+    process: BaseProcess
+    connection: Connection
+
+    def __init__(self, index: int, make: Callable[[], gym.Env[Any, Any]]) -> None:
+        self.index = index
+        self.restarts = 0
+        self.attributes: dict[str, Any] = {}
+        """Set anew in every process that takes the place of another."""
+        self.observation: Any = None
+        """The last one that was seen."""
+        self.gap: str | None = None
+        """Why the episode broke off, until the learner has been told; None: it did not."""
+        self.owes = False
+        """Whether a request has not been answered yet."""
+        self.outcome: Any = None
+        self._make = pickle.dumps(CloudpickleWrapper(make), PICKLE_PROTOCOL)
+        self._given_seed: int | None = None
+        self._seed: int | None = None
+        self._action: Any = None
+        self._seconds: float | None = None
+        self._poll: Any = None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a process."""
+        return hasattr(self, "process")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the process can't be asked any more."""
+        return isinstance(self.outcome, Trouble) and self.outcome.is_lost
+
+    @property
+    def culprit(self) -> str:
+        """Which copy it is, with its seed and its last action."""
+        return culprit(self.index, self._seed, self._action, self.restarts)
+
+    @property
+    def next_seed(self) -> int | None:
+        """The seed after the present restart, below 2**31: from the copy's given seed, its index and its restarts."""
+        if self._given_seed is None:
+            return None
+        return int(np.random.SeedSequence([self._given_seed, self.index, self.restarts]).generate_state(1)[0] >> 1)
+
+    def start(self, seconds: float | None) -> None:
+        """Start a process and ask it to build the environment, for which it may take so long."""
+        self.outcome = self._action = None
+        self._seed = self.next_seed if self.restarts else None
+        self.connection, theirs = multiprocessing.Pipe()
+        try:
+            self.process = _process(theirs, f"environment {self.index}")
+            self.process.start()
+        except (OSError, EOFError) as error:
+            self.lose(Trouble(f"could not be started: {last_line(error)}"))
+            return
+        finally:
+            theirs.close()  # so that the death of the worker is the end of the connection
+        self._poll = _poll_of(self.connection.fileno(), self.process.sentinel)
+        self.allow(seconds)
+        self.ask("build", self._make, self.attributes)
+
+    def allow(self, seconds: float | None) -> None:
+        """Let a message, either way, stand still for so long; None: for ever."""
+        self._seconds = seconds
+        if os.name == "posix":
+            time_value = struct.pack("ll", *divmod(round((seconds or 0.0) * 1e6), 10**6))
+            with socket.socket(fileno=os.dup(self.connection.fileno())) as pipe:
+                pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time_value)
+                pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time_value)
+
+    def ask_reset(self, seed: int | None, options: dict[str, Any]) -> None:
+        """Ask for a new episode as the caller of the VecEnv wants it."""
+        if seed is not None:
+            self._seed = self._given_seed = seed
+        self._action = None
+        self.ask("reset", seed, options)
+
+    def ask_first_reset(self, options: dict[str, Any]) -> None:
+        """Ask a process that has taken the place of another for its first episode."""
+        self.ask("reset", self._seed, options)
+
+    def ask_step(self, action: Any) -> None:
+        """Ask for a step, or where the last episode broke off for a new one."""
+        if self.gap is None:
+            self._action = action
+            self.ask("step", action)
+        else:
+            self.ask("reset", None, {})
+
+    def ask(self, command: str, *arguments: Any) -> None:
+        """Send a request, a method of `Host`; raises what pickling the arguments raises, before anything is sent."""
+        self.send(pickle.dumps((command, arguments), PICKLE_PROTOCOL))
+
+    def send(self, request: bytes) -> None:
+        """Send a pickled request; does nothing where the process is lost."""
+        if self.is_lost:
+            return
+        self.owes, self.outcome = True, None
+        self._try(partial(self.connection.send_bytes, request))
+
+    def listen_briefly(self, seconds: float) -> bool:
+        """Wait a moment, or as long as may be, for an answer or an end, and take it; tell whether there was one."""
+        if self._poll is None:
+            return False
+        ready = dict(self._poll.poll(1000 * min(seconds, _BRIEF_SECONDS)))
+        if ready:
+            self.listen(self.connection.fileno() in ready)
+        return bool(ready)
+
+    def listen(self, is_readable: bool) -> None:
+        """Take the answer, or see that the process has ended instead."""
+        answer = self._try(self.connection.recv_bytes if is_readable else self._last_words)
+        if answer is not None:
+            self.owes, self.outcome = False, _decoded(answer)
+
+    def lose(self, trouble: Trouble) -> None:
+        """Give the process up and kill it, so that no late answer is taken for the next one."""
+        self.owes, self.outcome = False, trouble
+        if self.process.is_alive():
+            self.process.kill()
+
+    def fault(self) -> EnvironmentFault:
+        """Return the Trouble that is the outcome as an error, with the worker's traceback."""
+        trouble: Trouble = self.outcome
+        fault = EnvironmentFault(f"{self.culprit} {trouble.reason}", trouble.traceback)
+        fault.__cause__ = trouble.error
+        if trouble.traceback:
+            fault.add_note(f"In its process:\n{trouble.traceback.rstrip()}")
+        return fault
+
+    def passed_on(self) -> Exception | None:
+        """Return what the environment raised, with the worker's traceback as a note; None where it can't be sent."""
+        trouble: Trouble = self.outcome
+        if trouble.error is not None:
+            trouble.error.add_note(f"{self.culprit}, in its process:\n{trouble.traceback.rstrip()}")
+        return trouble.error
+
+    def refusal(self) -> RimsError | None:
+        """Return what the environment raised where that is an error of ours, which the caller is to see as it is."""
+        refused = isinstance(self.outcome, Trouble) and isinstance(self.outcome.error, RimsError)
+        return cast(RimsError, self.passed_on()) if refused else None
+
+    def misfit(self, error: Exception) -> EnvironmentFault:
+        """Return the fault that the last observation doesn't fit into its space."""
+        return EnvironmentFault(f"{self.culprit} gave an observation that does not fit its space: {last_line(error)}")
+
+    def _last_words(self) -> bytes:
+        if not self.connection.poll():
+            raise EOFError
+        return self.connection.recv_bytes()
+
+    def _try(self, exchange: Callable[[], bytes | None]) -> bytes | None:
+        """Return what came over the connection, and None where it is lost; lost it is after an interrupt, too."""
+        try:
+            return exchange()
+        except BlockingIOError:  # the worker was stopped in the middle of a message
+            self.lose(silence(self._seconds or 0.0))
+        except (EOFError, OSError):
+            self.process.join(_SECONDS_TO_DIE)
+            self.lose(death(self.process.exitcode))
+        except BaseException:
+            self.lose(Trouble("was interrupted by this process"))
+            raise
+        return None
+
+
+def _process(connection: Connection, name: str) -> BaseProcess:
+    """Return a worker that has not been started; forking this process itself is not safe once torch has threads."""
+    context = multiprocessing.get_context("forkserver" if _HAS_FORKSERVER else "spawn")
+    if _HAS_FORKSERVER:
+        context.set_forkserver_preload(_PRELOADED)
+    process: BaseProcess = context.Process(target=serve, args=(connection,), name=name, daemon=True)  # type: ignore[attr-defined]
+    return process
+
+
+def _poll_of(*handles: int) -> Any:
+    """Return what waits for one of these handles in two microseconds, or None where the system has no such thing."""
+    if not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    for handle in handles:
+        poll.register(handle, select.POLLIN)
+    return poll
+
+
+def _decoded(answer: bytes) -> Any:
+    """Return the value in an answer, or the Trouble that it tells of."""
+    try:
+        value, raised = pickle.loads(answer)
+        return value if raised is None else _told(raised)
+    except Exception as error:
+        reason = f"gave an answer that cannot be unpickled here: {last_line(error)}"
+        return Trouble(reason, is_lost=False, traceback=traceback.format_exc())
+
+
+def _told(raised: Raised) -> Trouble:
+    error: Exception | None = None
+    with suppress(Exception):  # its class may be known to the worker alone
+        error = None if raised.error is None else pickle.loads(raised.error)
+    return Trouble(f"raised {raised.line}", is_lost=False, traceback=raised.traceback, error=error)

@@ -1,0 +1,67 @@
+"""What is printed while a training runs: a full disk under it must not end the run."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+class UnbufferedText(io.TextIOBase):
+    """Writes text straight to a file descriptor, and loses what a full disk refuses."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._descriptor, self._encoding = stream.fileno(), stream.encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """How text becomes bytes."""
+        return self._encoding
+
+    def write(self, text: str) -> int:
+        """Write a text; return its length, also where the disk took only a part."""
+        content = text.encode(self._encoding, "replace")
+        try:
+            while content:
+                content = content[os.write(self._descriptor, content) :]
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+        return len(text)
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+
+@contextmanager
+def full_disks_forgiven() -> Iterator[None]:
+    """Let what is printed to a file be lost where the disk is full; terminals and streams of tests stay as they are."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_forgiving(stream) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _forgiving(stream: Any) -> Any:
+    try:
+        stream.flush()
+        return stream if stream.isatty() else UnbufferedText(stream)
+    except (OSError, AttributeError, ValueError):  # no file behind it, as where a test reads what is printed
+        return stream

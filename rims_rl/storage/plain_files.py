@@ -1,0 +1,88 @@
+"""Reading and writing files in a folder that a stranger may have made.
+
+Only plain files are opened: a pipe would be waited for, a device never ends. Nothing is read beyond an agreed size, and
+nothing is written through a link, which could lead out of the folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rims_rl.errors import ConfigError
+
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe that nobody writes to would wait
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_FOREIGN = frozenset({"wandb"})  # whose folder holds links of its own
+
+
+def only_plain(path: str, flags: int) -> int:
+    """Open a plain file alone: `open(path, "rb", opener=only_plain)` raises OSError for a pipe, a device, a folder."""
+    handle = os.open(path, flags | _NO_WAIT)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a plain file", path)
+    return handle
+
+
+def no_link(path: str, flags: int) -> int:
+    """Open no link: `open(path, "wb", opener=no_link)` raises OSError where one lies."""
+    return os.open(path, flags | _NO_LINK | _NO_WAIT, 0o666)
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        OSError: when it can't be read or is no plain file.
+        ValueError: when it has more than `most` bytes.
+    """
+    with open(path, "rb", opener=only_plain) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content
+
+
+def read_json(path: Path, most: int) -> Any:
+    """Return what a JSON file says; raises as `read_bytes` does, and ValueError for anything that is no JSON."""
+    return parse_json(read_bytes(path, most).decode("utf-8"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says.
+
+    Raises:
+        ValueError: when it is no JSON, is nested too deep, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def check_only_files(folder: Path) -> None:
+    """Raise ConfigError for a link, a pipe or the like anywhere in a folder that is going to be written to.
+
+    A link could lead out of it. The folder itself may be one. What W&B keeps is not looked at: it makes links there.
+    """
+    for path in _entries(folder):
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # another process has just removed it
+            continue
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            kind = "a link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+            raise ConfigError(f"{path} is {kind}: put a file or a folder in its place, or remove it")
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Yield what lies in a folder, at any depth, following no link."""
+    for root, folders, files in os.walk(folder):
+        yield from (Path(root, name) for name in [*folders, *files])
+        folders[:] = [name for name in folders if name not in _FOREIGN]

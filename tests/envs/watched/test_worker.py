@@ -1,0 +1,84 @@
+"""A message that stands still in the middle is a worker that hangs; one that breaks off, a worker that died."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import struct
+from typing import Any
+
+import pytest
+
+from rims_rl.envs.watched.faults import Trouble
+from rims_rl.envs.watched.worker import Worker
+from tests.envs.watched.worlds import Told
+
+pytestmark = pytest.mark.faults
+PART = struct.pack("!i", 1000) + b"not yet a thousand bytes"
+
+
+class FakeProcess:
+    """Lives until it is killed."""
+
+    exitcode: int | None = None
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+    def kill(self) -> None:
+        self.exitcode = -9
+
+    def join(self, seconds: float) -> None:
+        self.exitcode = 3
+
+
+@pytest.fixture
+def pair():
+    """A worker that waits for an answer, and the other end of its connection."""
+    worker: Any = Worker(0, Told)
+    worker.connection, theirs = multiprocessing.Pipe()
+    worker.process, worker.owes = FakeProcess(), True
+    worker.allow(0.25)
+    yield worker, theirs
+    worker.connection.close()
+    theirs.close()
+
+
+class TestAMessage:
+    def test_that_comes_to_a_stop_is_a_worker_that_hangs(self, pair):
+        worker, theirs = pair
+        os.write(theirs.fileno(), PART)
+        worker.listen(is_readable=True)
+        assert worker.outcome == Trouble("gave no answer within 0.25 s")
+        assert (worker.owes, worker.is_lost, worker.process.exitcode) == (False, True, -9)
+
+    def test_that_breaks_off_is_a_worker_that_died(self, pair):
+        worker, theirs = pair
+        os.write(theirs.fileno(), PART)
+        theirs.close()
+        worker.listen(is_readable=True)
+        assert worker.outcome == Trouble("died with exit code 3")
+
+    def test_that_nobody_reads_is_a_worker_that_hangs(self, pair):
+        worker, _ = pair
+        worker.send(bytes(10_000_000))
+        assert worker.outcome == Trouble("gave no answer within 0.25 s")
+
+    def test_that_is_interrupted_makes_the_connection_useless(self, pair, monkeypatch):
+        worker, _ = pair
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(worker.connection, "recv_bytes", interrupt, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            worker.listen(is_readable=True)
+        assert worker.outcome == Trouble("was interrupted by this process")
+        assert worker.is_lost
+
+    def test_is_not_sent_to_a_lost_worker(self, pair):
+        worker, theirs = pair
+        worker.lose(Trouble("died with exit code 7"))
+        worker.send(b"anything")
+        assert worker.outcome.reason == "died with exit code 7"
+        assert not theirs.poll()
