@@ -43,10 +43,10 @@ def read_bytes(path: Path, most: int) -> bytes:
         ValueError: when it has more than `most` bytes.
     """
     with open(path, "rb", opener=only_plain) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it has more than {most:,} bytes")
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"it has more than {most:,} bytes")
+        return file.read(size)
 
 
 def read_json(path: Path, most: int) -> Any:

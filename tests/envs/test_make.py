@@ -236,9 +236,12 @@ class TestBadArguments:
         with pytest.raises(UnknownNameError, match=near):
             make_env(name, 1)
 
-    def test_a_name_with_a_missing_module_is_unknown(self):
-        with pytest.raises(UnknownNameError, match="unknown environment"):
-            make_env("no_such_module:Thing-v0", 1)
+    @pytest.mark.faults
+    def test_a_name_imports_no_module(self, tmp_path, monkeypatch):
+        (tmp_path / "some_module.py").write_text("raise SystemExit('it ran')")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ConfigError, match="names a module, which a name may not run; import it yourself"):
+            make_env("some_module:Thing-v0", 1)
 
     @pytest.mark.parametrize("arguments", [{"n_envs": 0}, {"seed": -1}])
     def test_counts_are_checked(self, arguments):

@@ -185,6 +185,11 @@ class TestSpaces:
         if isinstance(space, spaces.Box | spaces.MultiBinary):
             assert np.prod(space.shape) <= 2**24
 
+    @pytest.mark.parametrize("dtype", ["O", "V8", "S8", "U8", "M8[s]", "c8", "f16", "i4,i4", None, ["f4"], 7])
+    def test_only_numbers_have_bounds(self, dtype):
+        with pytest.raises(CheckpointError, match="a stored space is damaged: .* the type"):
+            space_from_json({"kind": "Box", "shape": [3], "low": 0, "high": 1, "dtype": dtype})
+
 
 class TestOwnClasses:
     def test_are_not_sketched(self, good):

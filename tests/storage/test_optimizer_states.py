@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ class TestAlike:
         with torch.no_grad():
             for mine, theirs in zip(other.param_groups[0]["params"], one.param_groups[0]["params"], strict=True):
                 mine.copy_(theirs)
-        other.load_state_dict(checked_optimizer_state(other, one.state_dict()))
+        other.load_state_dict(checked_optimizer_state(other, copy.deepcopy(one.state_dict())))
         for mine, theirs in zip(
             stepped(other).param_groups[0]["params"], stepped(one).param_groups[0]["params"], strict=True
         ):
