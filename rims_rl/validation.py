@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from rims_rl.config import TrainConfig, parse_schedule
 from rims_rl.errors import ConfigError, shortened
 
-MOST_THREADS = 1_024
-"""Threads of PyTorch's; for some ten thousand the system's library ends the process."""
+MOST_THREADS = max(256, os.cpu_count() or 1)
+"""Threads of PyTorch's; where the system refuses one of thousands, its library ends the process."""
 
 _AT_LEAST_ONE = (
     "total_timesteps", "n_envs", "n_steps", "batch_size", "n_epochs", "frame_stack", "eval_episodes", "log_interval",
