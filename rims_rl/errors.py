@@ -66,7 +66,7 @@ class EnvironmentFault(RimsError):  # noqa: N818 - it is an environment's, found
 def shortened(value: object) -> str:
     """Return a value as Python writes it, in one line of some hundred characters at most, however large it is."""
     try:
-        text = _SHORT.repr(value)
+        text = " ".join(_SHORT.repr(value).split())
     except (ValueError, RecursionError):  # a number of more digits than Python writes out, or a structure too deep
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 2 * _LONGEST_NAME else f"{text[: 2 * _LONGEST_NAME]}..."

@@ -25,7 +25,7 @@ from rims_rl.envs.emulator_state import check_emulator_state
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
 from rims_rl.envs.random_state import dump_generator, load_generator
 from rims_rl.envs.screen import FrameHook, Screen, capture
-from rims_rl.envs.snapshots import MOST, array, entry, text, whole_number
+from rims_rl.envs.snapshots import MOST, array, entry, flag, text, whole_number
 from rims_rl.errors import ConfigError, shortened
 
 _NOOP, _FIRE = Action.NOOP.value, Action.FIRE.value
@@ -169,7 +169,7 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         }
         if counters["_last_action"] not in (_NOOP, *self._actions):
             raise ConfigError(f"this snapshot is damaged: its last action is {counters['_last_action']}")
-        return counters | {"_game_goes_on": bool(entry(stored, "game_goes_on"))}
+        return counters | {"_game_goes_on": flag(stored, "game_goes_on")}
 
     def _start_game(self) -> None:
         """Start a new game: FIRE where the game has it, then a random number of frames without input."""

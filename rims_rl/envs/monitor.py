@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
 
-from rims_rl.envs.snapshots import array, entry, whole_number
+from rims_rl.envs.snapshots import array, entry, flag, whole_number
 from rims_rl.errors import ConfigError
 
 
@@ -41,7 +41,7 @@ class SnapshotMonitor(Monitor):
         self.env.reset()  # wrappers of a fresh environment refuse to step before their first reset
         self.env.get_wrapper_attr("restore")(entry(snapshot, "env"))
         self.rewards = rewards.ravel().tolist()
-        self.needs_reset = bool(entry(snapshot, "needs_reset"))
+        self.needs_reset = flag(snapshot, "needs_reset")
         for limit, step in zip(limits, elapsed, strict=True):
             vars(limit).update(_elapsed_steps=step)
 

@@ -22,6 +22,14 @@ def whole_number(snapshot: Any, name: str, least: int = 0, most: int = MOST) -> 
     return value
 
 
+def flag(snapshot: Any, name: str) -> bool:
+    """Return an entry that must be True or False, or raise ConfigError."""
+    value = entry(snapshot, name)
+    if not isinstance(value, bool):
+        raise _damaged(name, value, "True or False")
+    return value
+
+
 def text(snapshot: Any, name: str) -> str:
     """Return an entry that must be a text, or raise ConfigError."""
     value = entry(snapshot, name)
@@ -50,9 +58,14 @@ def array(snapshot: Any, name: str, shape: tuple[int, ...] | None, dtype: type[n
 def entry(snapshot: Any, name: str) -> Any:
     """Return an entry of any kind, or raise ConfigError where there is none."""
     if not isinstance(snapshot, Mapping) or name not in snapshot:
-        raise ConfigError(f"this snapshot is damaged: it lacks {name}")
+        raise ConfigError(f"this snapshot is damaged: it lacks {_told(name)}")
     return snapshot[name]
 
 
 def _damaged(name: str, value: Any, expected: str) -> ConfigError:
-    return ConfigError(f"this snapshot is damaged: its {name} is {shortened(value)}, expected {expected}")
+    return ConfigError(f"this snapshot is damaged: its {_told(name)} is {shortened(value)}, expected {expected}")
+
+
+def _told(name: str) -> str:
+    """Return an entry's name in one line: it may come from the file, too."""
+    return shortened(name).strip("'\"")

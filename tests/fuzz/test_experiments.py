@@ -87,6 +87,18 @@ class TestCheckpoints:
 
         survives(go_on, trial)
 
+    @pytest.mark.parametrize("part", ["modules", "best_weights"])
+    def test_weights_of_another_model_are_refused_at_once(self, good, folder, part):
+        """The best weights are needed after the last update alone."""
+        trial = copied(good / "stopped", folder)
+        file = trial / "checkpoint.safetensors"
+        tensors, manifest = read_tensors(file)
+        name = next(name for name in tensors if name.startswith(f"trial/{part}") and name.endswith("weight"))
+        for other in (torch.zeros(3, 3), torch.zeros(1, 1, dtype=torch.float64)):
+            write_tensors(file, tensors | {name: other}, manifest)
+            loop = _Loop(Lines(CONFIG).trial(LINE, 3), 3, CONFIG, TrialFolder(trial), lambda *_: None)
+            assert isinstance(survives(loop.load, trial, names=file.name), CheckpointError)
+
     @fuzzed(100)
     def test_bytes(self, good, folder, by):
         trial = copied(good / "stopped", folder)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -59,6 +61,25 @@ class TestMutations:
     def test_texts(self, folder, by):
         text = by.bytes(b"balls:0.5:static+noise:0.2:held-out+background:0.5:folder=clips").decode("utf-8", "replace")
         survives(lambda: parse_distractors(text), folder)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """Return the bytes of a PNG file that says to be of any size, and holds next to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+class TestSizes:
+    @pytest.mark.parametrize("size", [(50_000, 50_000), (2**20, 2**20), (2**31 - 1, 2**31 - 1), (0, 0)])
+    def test_an_image_that_says_to_be_larger_than_any(self, folder, size):
+        (folder / "large.png").write_bytes(png_of(*size))
+        found = survives(lambda: load_clip(folder / "large.png", 20, 30), folder, names="large.png")
+        assert isinstance(found, ConfigError)
+        load_clip.cache_clear()
 
 
 class TestFolders:

@@ -80,6 +80,8 @@ class Distraction:
         Raises:
             ConfigError: when that had other distractors, or is damaged; an empty snapshot had none.
         """
+        if not isinstance(snapshot, dict):
+            raise ConfigError(f"this snapshot is damaged: its distraction is {shortened(snapshot)}")
         here, there = describe(self._specs), text(snapshot, "distractors") if snapshot else ""
         if there != here:
             raise ConfigError(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rims_rl.envs.gym_route import AtariGymEnv
 from rims_rl.envs.screen import FrameHook
-from rims_rl.envs.snapshots import entry
+from rims_rl.envs.snapshots import entry, text
 from rims_rl.envs.variants.variant import Variant, parse_variant
 from rims_rl.envs.variants.variation import Console
 from rims_rl.errors import ConfigError, shortened
@@ -70,7 +70,7 @@ class VariantAtariEnv(AtariGymEnv):
         Raises:
             ConfigError: when the snapshot is of another game or variant, or damaged.
         """
-        there = snapshot.get("variant", "")
+        there = text(snapshot, "variant") if "variant" in snapshot else ""
         if there != self.variant.text:
             raise ConfigError(
                 f"this snapshot is of variant {shortened(there)}, but the environment plays {self.variant.text!r}"
