@@ -22,7 +22,7 @@ from rims_rl.errors import ConfigError
 from rims_rl.loading import load_agent, locate
 from rims_rl.runs import describe_run, load_config
 from rims_rl.scores import human_normalised
-from rims_rl.storage.tensor_files import write_text
+from rims_rl.storage.plain_files import write_text
 
 if TYPE_CHECKING:
     from rims_rl.agents import RIMPolicy

@@ -19,7 +19,7 @@ from rims_rl.agents.spaces import space_from_json, space_to_json
 from rims_rl.agents.state_checks import step_of
 from rims_rl.building import policy_class_for, policy_kwargs
 from rims_rl.config import RESUMABLE, TrainConfig, as_plain
-from rims_rl.errors import CheckpointError, ConfigError, shortened
+from rims_rl.errors import CheckpointError, ConfigError, said, shortened
 from rims_rl.runs import RunFolder, load_config, open_run
 from rims_rl.validation import check_device
 
@@ -80,6 +80,14 @@ def _of_the_learning(config: TrainConfig) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name not in RESUMABLE | _NAMES}
 
 
+def is_finished(folder: RunFolder, step: int) -> bool:
+    """Whether the final files of a run that ended at this step are all there."""
+    try:
+        return policy_facts(folder.policy_stem).get("step") == step and folder.model_file.exists()
+    except CheckpointError:
+        return False
+
+
 def locate(run: Path, which: str | None) -> tuple[RunFolder, str | None]:
     """Return the folder of a run, and which of its weights are meant; `run` may be a `model.zip` in it.
 
@@ -136,8 +144,7 @@ def load_archive(path: Path, *, trust: bool) -> Agent:
     try:
         model = RIMPPO.load(path, device="cpu")
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
-        raise CheckpointError(f"{path} cannot be loaded as a model of RIMPPO ({reason})") from error
+        raise CheckpointError(f"{path} cannot be loaded as a model of RIMPPO ({said(error)})") from error
     if not isinstance(model.policy, RIMPolicy):
         raise CheckpointError(f"{path} holds a {type(model.policy).__name__}, not a policy of rims_rl")
     return Agent(model.policy, int(model.num_timesteps), path.name)

@@ -26,8 +26,7 @@ from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
 from rims_rl.errors import ConfigError, said
-from rims_rl.storage.plain_files import read_bytes
-from rims_rl.storage.tensor_files import write_text
+from rims_rl.storage.plain_files import read_bytes, write_text
 
 _log = logging.getLogger(__name__)
 _MOST_CSV_BYTES = 2**26

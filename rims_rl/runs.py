@@ -13,7 +13,6 @@ A folder such as runs/pong_rim_0_20260102-030405 holds
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -34,7 +33,7 @@ from rims_rl import __version__
 from rims_rl.config import TrainConfig, as_plain
 from rims_rl.errors import ConfigError, RunExistsError, shortened
 from rims_rl.settings import checked_settings, parse_mapping, read_text
-from rims_rl.storage.plain_files import check_only_files, no_link
+from rims_rl.storage.plain_files import check_only_files, no_link, write_text
 
 _LONGEST_SLUG = 120
 _MOST_RESUMES = 100
@@ -102,14 +101,6 @@ class RunFolder:
         """Whether anything of a run lies here that a new one would overwrite."""
         files = (self.config_file, self.progress_file, self.model_file)
         return any(file.exists() for file in files) or any(self.checkpoints.glob("*.safetensors"))
-
-    def is_finished(self, step: int) -> bool:
-        """Whether the final files of a run that ended at this step are all there."""
-        try:
-            about = json.loads(self.policy_stem.with_suffix(".json").read_text("utf-8"))["about"]
-            return bool(about["step"] == step) and self.model_file.exists()
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return False
 
     def create(self) -> None:
         """Make the folder and those inside it; raises ConfigError when the system refuses."""
@@ -188,8 +179,6 @@ def _lock(handle: IO[str], path: Path) -> None:
 
 def save_config(folder: RunFolder, config: TrainConfig, command: list[str]) -> None:
     """Write `config.yaml`: all settings, and under `about` the versions and every command that the run was given."""
-    from rims_rl.storage.tensor_files import write_text
-
     now, line = time.strftime("%Y-%m-%d %H:%M:%S"), shlex.join(command)
     about: dict[str, Any] = {"command": line, "started": now, "versions": versions()}
     if config.resume is not None:

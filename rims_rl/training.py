@@ -26,7 +26,7 @@ from rims_rl.building import build_env, build_model
 from rims_rl.config import EvaluateConfig, TrainConfig
 from rims_rl.errors import ConfigError, NonFiniteError, RimsError
 from rims_rl.evaluation import evaluate_run, evaluation_env, step_limit
-from rims_rl.loading import check_network, check_same_run, facts
+from rims_rl.loading import check_network, check_same_run, facts, is_finished
 from rims_rl.logging import ConsoleWriter, CsvWriter, PacedLogger, ProgressCallback, clock
 from rims_rl.profiling import profile_table
 from rims_rl.recording import VideoCallback, check_encoder
@@ -40,7 +40,8 @@ from rims_rl.runs import (
     save_config,
     versions,
 )
-from rims_rl.storage.tensor_files import write_tensors, write_text
+from rims_rl.storage.plain_files import write_text
+from rims_rl.storage.tensor_files import write_tensors
 from rims_rl.tracking import WandbRun, WandbWriter, start_wandb, stored_run_id
 from rims_rl.validation import check_settings
 
@@ -128,7 +129,7 @@ def _newest(config: TrainConfig, folder: RunFolder) -> Stored | None:
     check_same_run(config, stored)
     check_network(config, stored)
     done = step_of(stored.manifest, str(stored.path))
-    if done >= config.total_timesteps and folder.is_finished(done):
+    if done >= config.total_timesteps and is_finished(folder, done):
         raise ConfigError(
             f"{folder.path} has done {done:,} of its {config.total_timesteps:,} steps; "
             f"train it further by a larger --total-timesteps"

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rims_rl.cli import given_options, main, parse, parse_train
+from rims_rl.cli import main
 from rims_rl.config import ConfigsConfig, CoresConfig, EvaluateConfig, RecordConfig, TrainConfig
 from rims_rl.cores import core_class, core_names, matched_settings, parameter_count
 from rims_rl.errors import ConfigError, UnknownNameError
+from rims_rl.options import given_options, parse, parse_train
 from rims_rl.runs import RunFolder, save_config
 from tests.pong_run import files_of, train_pong
 

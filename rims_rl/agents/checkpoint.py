@@ -16,7 +16,8 @@ from torch import Tensor
 from rims_rl.agents.policy_files import load_policy, save_policy
 from rims_rl.agents.training_state import capture, restore
 from rims_rl.errors import CheckpointError, ConfigError
-from rims_rl.storage.tensor_files import UNFINISHED, read_tensors, write_tensors
+from rims_rl.storage.plain_files import UNFINISHED
+from rims_rl.storage.tensor_files import read_tensors, write_tensors
 
 __all__ = [
     "CheckpointStore",

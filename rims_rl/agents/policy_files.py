@@ -16,8 +16,8 @@ from rims_rl.agents.rebuilding import rebuilt, rebuilt_by_own_classes
 from rims_rl.agents.spaces import space_from_json, space_to_json
 from rims_rl.agents.weights import weights_of
 from rims_rl.errors import CheckpointError, said, shortened
-from rims_rl.storage.plain_files import only_plain, read_json
-from rims_rl.storage.tensor_files import read_tensors, write_tensors, write_text
+from rims_rl.storage.plain_files import only_plain, read_json, write_text
+from rims_rl.storage.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from rims_rl.agents.policies import RIMPolicy

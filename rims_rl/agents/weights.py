@@ -27,13 +27,13 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str) 
     expected = module.state_dict()
     for name, tensor in expected.items():
         if name not in weights:
-            raise CheckpointError(f"{where} does not fit this policy: it lacks {name} {_describe(tensor)}")
+            raise CheckpointError(f"{where} does not fit this network: it lacks {name} {_describe(tensor)}")
         if _describe(weights[name]) != _describe(tensor):
             found, wanted = _describe(weights[name]), _describe(tensor)
-            raise CheckpointError(f"{where} does not fit this policy: {name} is {found}, expected {wanted}")
+            raise CheckpointError(f"{where} does not fit this network: {name} is {found}, expected {wanted}")
     for name in weights:
         if name not in expected:
-            raise CheckpointError(f"{where} does not fit this policy: it has {name}, which the policy lacks")
+            raise CheckpointError(f"{where} does not fit this network: it has {name}, which the network lacks")
 
 
 def _describe(tensor: Tensor) -> str:

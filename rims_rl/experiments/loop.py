@@ -17,16 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rims_rl.agents.weights import check_weights
 from rims_rl.errors import CheckpointError, NonFiniteError, said
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.experiment import Outcome
-from rims_rl.experiments.stored import MOST_RESULT_BYTES, NOT_AS_EXPECTED, check_alike, check_course, check_outcome
+from rims_rl.experiments.stored import MOST_RESULT_BYTES, NOT_AS_EXPECTED, check_course, check_outcome
 from rims_rl.experiments.trial import Trial, seed_all
 from rims_rl.machine import describe_machine
 from rims_rl.runs import versions
 from rims_rl.storage.optimizer_states import checked_optimizer_state
-from rims_rl.storage.plain_files import read_json
-from rims_rl.storage.tensor_files import read_tensors, write_tensors, write_text
+from rims_rl.storage.plain_files import read_json, write_text
+from rims_rl.storage.tensor_files import read_tensors, write_tensors
 from rims_rl.storage.trees import pack, unpack
 
 SAVE_SECONDS = 60.0
@@ -240,8 +241,8 @@ class _Loop:
 
     def _restore(self, content: dict[str, Any]) -> None:
         for name, module in self.trial.modules.items():
-            check_alike(module, content["modules"][name])
-            check_alike(module, content["best_weights"][name])
+            check_weights(module, content["modules"][name], name)
+            check_weights(module, content["best_weights"][name], f"best {name}")
         course = Course(**content["course"])
         check_course(course)
         states = {

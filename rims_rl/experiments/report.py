@@ -17,7 +17,7 @@ from rims_rl.errors import said
 from rims_rl.experiments.experiment import Column, Experiment, Outcome
 from rims_rl.experiments.figures import NO_PLOTS, by_variant, draw_curves
 from rims_rl.experiments.folder import ExperimentFolder, plain_settings, read_about
-from rims_rl.storage.tensor_files import write_text
+from rims_rl.storage.plain_files import write_text
 
 _FILE_WIDTH = 200
 

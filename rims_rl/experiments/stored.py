@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
 from rims_rl.errors import shortened
 
 if TYPE_CHECKING:
@@ -43,16 +41,6 @@ def check_course(course: Course) -> None:
     _require_counts(course, _COUNTS_OF_A_COURSE)
     _require_numbers({**course.sums, "seconds": course.seconds, "best": 0 if course.best is None else course.best})
     _require_rows(course.rows)
-
-
-def check_alike(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Raise one of `NOT_AS_EXPECTED` unless these are weights of the module, by name, type and shape."""
-    own = module.state_dict()
-    if weights.keys() != own.keys():
-        raise ValueError("it has other weights than this model")
-    for name, tensor in own.items():
-        if weights[name].shape != tensor.shape or weights[name].dtype != tensor.dtype:
-            raise ValueError(f"its {name} is {weights[name].dtype} {tuple(weights[name].shape)}")
 
 
 def _require_rows(rows: Any) -> None:

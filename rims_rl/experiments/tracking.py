@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rims_rl.experiments.folder import plain_settings
 from rims_rl.experiments.loop import Row
-from rims_rl.storage.tensor_files import write_text
+from rims_rl.storage.plain_files import write_text
 
 if TYPE_CHECKING:
     from rims_rl.experiments.workers import Job

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +12,10 @@ from rims_rl.agents.checkpoint import CheckpointStore
 from rims_rl.errors import RimsError
 from rims_rl.loading import load_agent
 from rims_rl.runs import RunFolder
-from rims_rl.storage.tensor_files import UNFINISHED, read_tensors
+from rims_rl.storage.plain_files import UNFINISHED
+from rims_rl.storage.tensor_files import read_tensors
 
-_TIMED = ("time/", "state/episodes", "episodes")
+_TIMED = ("time/", "episodes")
 
 
 def account(run: RunFolder, steps: int) -> list[str]:
@@ -70,8 +70,3 @@ def progress(run: RunFolder) -> list[dict[str, str]]:
     """Return the rows of progress.csv."""
     with open(run.progress_file, newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
-
-
-def size_of(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

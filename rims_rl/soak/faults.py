@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rims_rl.soak.subject import Subject
-from rims_rl.storage.tensor_files import UNFINISHED
+from rims_rl.storage.plain_files import UNFINISHED
 
 _WRITE_SECONDS = 5.0
 _LONGEST_PAUSE = 1.0

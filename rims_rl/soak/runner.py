@@ -24,11 +24,11 @@ from rims_rl.soak.config import SoakConfig
 from rims_rl.soak.faults import ON_THE_PROCESS, WORKER_ENDS_THE_RUN, WORKER_IS_REPLACED, Fault
 from rims_rl.soak.ledger import Ledger
 from rims_rl.soak.subject import Lost, Subject
-from rims_rl.storage.tensor_files import write_text
+from rims_rl.storage.plain_files import write_text
 
 _UPDATE = 32
 _TRIAL_UPDATES = 20
-_PART_FOR_THE_REFERENCE = 0.1
+_PART_FOR_THE_REFERENCE = 0.05
 _LONGEST_WAIT = 120.0
 _LONGEST_RUN = 3_600.0
 _STEP_TIMEOUT = 3.0

@@ -11,11 +11,14 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rims_rl.errors import ConfigError
+from rims_rl.errors import CheckpointError, ConfigError
 
+UNFINISHED = ".unfinished"
+"""Ending of a file that is being written; no pattern that looks for checkpoints matches it."""
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe that nobody writes to would wait
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FOREIGN = frozenset({"wandb"})  # whose folder holds links of its own
@@ -47,6 +50,54 @@ def read_bytes(path: Path, most: int) -> bytes:
         if size > most:
             raise ValueError(f"it has more than {most:,} bytes")
         return file.read(size)
+
+
+def write_whole(path: Path, content: bytes, *, read_back: bool = False) -> None:
+    """Write a file beside its place, wait until the disk has it, and rename it into place: whole or not at all.
+
+    Args:
+        path: its place; what lies there is replaced.
+        content: what it shall hold.
+        read_back: compare what the disk gives back before the rename.
+
+    Raises:
+        CheckpointError: when the disk gives back other bytes.
+        OSError: when it refuses; whatever lay at `path` is still there.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        _write_through(beside, content)
+        if read_back and beside.read_bytes() != content:
+            raise CheckpointError(f"{path} was not written: the disk gave back other bytes than it was given")
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file with the same promise: the old content or the new one, never a part."""
+    write_whole(path, text.encode())
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Write to a file and wait until the disk has it."""
+    with open(path, "wb", opener=no_link) as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the disk has the folder's new entry; where a file system can't, the file itself is safe already."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read_json(path: Path, most: int) -> Any:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,10 +21,8 @@ from safetensors.torch import save as pack_safetensors
 from torch import Tensor
 
 from rims_rl.errors import CheckpointError, shortened
-from rims_rl.storage.plain_files import no_link, only_plain, parse_json
+from rims_rl.storage.plain_files import only_plain, parse_json, write_whole
 
-UNFINISHED = ".unfinished"
-"""Ending of a file that is being written; no pattern that looks for checkpoints matches it."""
 _FORMAT = "rims_rl/1"
 _LENGTH_BYTES = 8
 _MOST_HEADER_BYTES = 16 * 2**20
@@ -52,31 +49,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], manifest: Mapping[s
         CheckpointError: when the manifest or a tensor can't be stored, or the written file reads back differently.
         OSError: when the disk refuses; whatever lay at `path` is still there.
     """
-    content = _encode(path, tensors, manifest)
-    beside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
-    try:
-        _write_through(beside, content)
-        if beside.read_bytes() != content:
-            raise CheckpointError(f"{path} was not written: the disk gave back other bytes than it was given")
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file with the same promise: the old content or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
-    try:
-        _write_through(beside, text.encode())
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
-    _sync_folder(path.parent)
+    write_whole(path, _encode(path, tensors, manifest), read_back=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -134,24 +107,6 @@ def _digest(texts: Mapping[str, str], stored: Mapping[str, Tensor]) -> str:
     for name in sorted(stored):
         digest.update(stored[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    """Write to a file and wait until the disk has it."""
-    with open(path, "wb", opener=no_link) as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's new entry; where a file system can't, the file itself is safe already."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 # Reading

@@ -97,8 +97,9 @@ class TestRoundTrip:
 
     @pytest.mark.parametrize("ending", [".safetensors", ".json"])
     def test_the_path_of_either_file_is_understood(self, tmp_path, ending):
-        save_policy(make(), tmp_path / "policy")
-        load_policy(tmp_path / f"policy{ending}")
+        stored = make()
+        save_policy(stored, tmp_path / "policy")
+        assert actions_of(load_policy(tmp_path / f"policy{ending}")) == actions_of(stored)
 
     def test_loading_draws_no_random_numbers(self, tmp_path):
         save_policy(make(), tmp_path / "policy")
@@ -180,7 +181,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"core_kwargs": {"num_units": 3, "active_units": 2, "unit_size": 5}}, "does not fit this policy: core"),
+            ({"core_kwargs": {"num_units": 3, "active_units": 2, "unit_size": 5}}, "does not fit this network: core"),
             ({"core_kwargs": {"num_units": 3, "active_units": 4}}, "cannot be built: .*active_units"),
             ({"core_kwargs": {"nonsense": 3}}, "cannot be built: .*nonsense"),
             ({"core": "rimm"}, "cannot be built: unknown core 'rimm'"),

@@ -271,15 +271,15 @@ class TestMismatch:
     def test_another_size(self, stored):
         kwargs = {"core_kwargs": {"num_units": 3, "active_units": 2, "unit_size": 5}}
         model = make_model("cartpole-novel", policy_kwargs=kwargs)
-        self.refuse(model, stored, r"the checkpoint of step 90 does not fit this policy: core\.\S+ is float32 \(")
+        self.refuse(model, stored, r"the checkpoint of step 90 does not fit this network: core\.\S+ is float32 \(")
 
     def test_another_core(self, stored):
-        self.refuse(make_model("cartpole-novel", core="gru"), stored, r"does not fit this policy: it lacks core\.")
+        self.refuse(make_model("cartpole-novel", core="gru"), stored, r"does not fit this network: it lacks core\.")
 
     def test_a_weight_too_many(self, stored):
         tensors, manifest = stored
         more = {**tensors, "policy/extra": torch.zeros(1)}
-        self.refuse(make_model("cartpole-novel"), (more, manifest), "it has extra, which the policy lacks")
+        self.refuse(make_model("cartpole-novel"), (more, manifest), "it has extra, which the network lacks")
 
     def test_another_number_of_environments(self, stored):
         env = make_env("cartpole-novel", n_envs=2, seed=5)

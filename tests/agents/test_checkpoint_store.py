@@ -13,7 +13,6 @@ import torch
 from rims_rl.agents import checkpoint
 from rims_rl.agents.checkpoint import CheckpointStore, read_tensors
 from rims_rl.errors import CheckpointError, ConfigError
-from rims_rl.storage import tensor_files
 
 pytestmark = pytest.mark.faults
 
@@ -193,7 +192,7 @@ class TestFullDisk:
         def fail(*_):
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(tensor_files.os, "fsync", fail)
+        monkeypatch.setattr(os, "fsync", fail)
         with pytest.raises(OSError, match="Input/output error"):
             save(store, 300)
         assert store.steps() == [100, 200]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from rims_rl.cli import main, parse_experiment
+from rims_rl.cli import main
 from rims_rl.errors import ConfigError, UnknownNameError
 from rims_rl.experiments.copying import CopyingConfig
 from rims_rl.experiments.presets import preset_names, preset_settings
 from rims_rl.experiments.registry import EXPERIMENTS, experiment_class, make_experiment
+from rims_rl.options import parse_experiment
 
 PRESETS = [(experiment, name) for experiment in EXPERIMENTS for name in preset_names(experiment)]
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from rims_rl.cli import parse_experiment
 from rims_rl.errors import ConfigError, NonFiniteError, RimsError, RunExistsError
 from rims_rl.experiments import registry, runner, workers
 from rims_rl.experiments.ablations import AblationsConfig
@@ -25,6 +24,7 @@ from rims_rl.experiments.copying import CopyingConfig, CopyingTrial
 from rims_rl.experiments.folder import ExperimentFolder, load_settings
 from rims_rl.experiments.presets import free_to_change
 from rims_rl.experiments.runner import run_experiment
+from rims_rl.options import parse_experiment
 
 TINY = CopyingConfig(
     models=("rim", "lstm"), rim={"num_units": 3, "active_units": 2, "unit_size": 5, "preset": "paper"},

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from rims_rl.agents.checkpoint import CheckpointStore
-from rims_rl.storage import tensor_files
-from rims_rl.storage.tensor_files import UNFINISHED, read_tensors, write_tensors, write_text
+from rims_rl.storage import plain_files
+from rims_rl.storage.plain_files import UNFINISHED, write_text
+from rims_rl.storage.tensor_files import read_tensors, write_tensors
 
 pytestmark = pytest.mark.faults
-REAL = {"_write_through": tensor_files._write_through, "fsync": os.fsync, "replace": os.replace}
+REAL = {"_write_through": plain_files._write_through, "fsync": os.fsync, "replace": os.replace}
 OLD, NEW = {"x": torch.full((300,), 1.0)}, {"x": torch.full((500,), 2.0), "y": torch.arange(7)}
 
 
@@ -77,7 +78,7 @@ MOMENTS = [
 def moment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Let the next write die at one of the moments."""
     name, deadly = MOMENTS[request.param]
-    monkeypatch.setattr(tensor_files if name.startswith("_") else os, name, deadly)
+    monkeypatch.setattr(plain_files if name.startswith("_") else os, name, deadly)
     return name
 
 
@@ -85,7 +86,7 @@ def plainly(write: Callable[[], Any]) -> None:
     """Write with the real functions, although deadly ones are in place."""
     with pytest.MonkeyPatch.context() as patch:
         for name, real in REAL.items():
-            patch.setattr(tensor_files if name.startswith("_") else os, name, real)
+            patch.setattr(plain_files if name.startswith("_") else os, name, real)
         write()
 
 

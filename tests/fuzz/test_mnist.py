@@ -26,21 +26,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mnist")
 
 
+def read_mutated(read, good, folder, by):
+    """Return what a reader makes of damaged content, packed or not."""
+    file = folder / "digits"
+    content = by.bytes(good)
+    file.write_bytes(by.one_of([content, gzip.compress(content), by.bytes(gzip.compress(good))]))
+    return survives(lambda: read(file), folder, names=file.name)
+
+
 class TestMutations:
     @fuzzed(300)
     def test_images(self, folder, by):
-        file = folder / "images"
-        content = by.bytes(IMAGES)
-        file.write_bytes(by.one_of([content, gzip.compress(content), by.bytes(gzip.compress(IMAGES))]))
-        found = survives(lambda: read_idx_images(file), folder, names=file.name)
+        found = read_mutated(read_idx_images, IMAGES, folder, by)
         assert isinstance(found, ConfigError) or found.shape[1:] == (28, 28)
 
     @fuzzed(300)
     def test_labels(self, folder, by):
-        file = folder / "labels"
-        content = by.bytes(LABELS)
-        file.write_bytes(by.one_of([content, gzip.compress(content), by.bytes(gzip.compress(LABELS))]))
-        found = survives(lambda: read_idx_labels(file), folder, names=file.name)
+        found = read_mutated(read_idx_labels, LABELS, folder, by)
         assert isinstance(found, ConfigError) or (found.max() < 10 and len(found) > 0)
 
 

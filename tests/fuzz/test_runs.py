@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from rims_rl.cli import main, parse_train
+from rims_rl.cli import main
 from rims_rl.config import EvaluateConfig
 from rims_rl.envs import make_env
 from rims_rl.errors import ConfigError, RimsError
 from rims_rl.evaluation import evaluate_run
 from rims_rl.experiments.robustness.subjects import read_subjects
 from rims_rl.loading import load_agent
+from rims_rl.options import parse_train
 from rims_rl.runs import RunFolder, load_config, locked, open_run
 from rims_rl.storage.plain_files import check_only_files
 from rims_rl.storage.tensor_files import read_tensors, write_tensors

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from rims_rl.cli import parse_train
 from rims_rl.config import TrainConfig, as_plain
 from rims_rl.errors import ConfigError
 from rims_rl.experiments.copying import CopyingConfig
@@ -20,6 +19,7 @@ from rims_rl.experiments.presets import preset_settings
 from rims_rl.experiments.robustness.config import RobustnessConfig
 from rims_rl.experiments.robustness.config import plain_settings as plain_report
 from rims_rl.experiments.robustness.folder import load_settings as load_report
+from rims_rl.options import parse_train
 from rims_rl.presets import load_preset
 from rims_rl.runs import RunFolder, load_config, save_config
 from rims_rl.settings import parse_mapping

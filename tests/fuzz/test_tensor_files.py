@@ -14,6 +14,7 @@ import torch
 
 from rims_rl.errors import CheckpointError
 from rims_rl.storage import tensor_files
+from rims_rl.storage.plain_files import UNFINISHED
 from rims_rl.storage.tensor_files import read_tensors, write_tensors
 from rims_rl.storage.trees import pack, unpack
 from tests.fuzz.guard import survives
@@ -137,7 +138,7 @@ class TestFilesThatAreNone:
     def test_nothing_is_written_through_a_link(self, tmp_path):
         victim = tmp_path / "victim"
         victim.write_text("precious")
-        beside = tmp_path / f".x.safetensors.{os.getpid()}{tensor_files.UNFINISHED}"
+        beside = tmp_path / f".x.safetensors.{os.getpid()}{UNFINISHED}"
         beside.symlink_to(victim)
         with pytest.raises(OSError, match="symbolic links"):
             write_tensors(tmp_path / "x.safetensors", {}, {})

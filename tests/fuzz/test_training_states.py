@@ -84,6 +84,12 @@ def mutated(by: Mischief, manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest | {"state": manifest["state"] | {part: by.json(manifest["state"][part])}}
 
 
+def survives_a_mutation(kind, folder, by):
+    """Check that a damaged state of this kind is taken or refused in one line."""
+    tensors, manifest = state_of(kind)
+    survives_restoring(kind, (by.tensors(tensors), mutated(by, manifest)), folder)
+
+
 class TestMutations:
     @pytest.mark.parametrize("kind", KINDS)
     def test_the_good_state_is_taken(self, folder, kind):
@@ -91,18 +97,15 @@ class TestMutations:
 
     @fuzzed(300)
     def test_cartpole(self, folder, by):
-        tensors, manifest = state_of("cartpole")
-        survives_restoring("cartpole", (by.tensors(tensors), mutated(by, manifest)), folder)
+        survives_a_mutation("cartpole", folder, by)
 
     @fuzzed(80)
     def test_normalised(self, folder, by):
-        tensors, manifest = state_of("normalised")
-        survives_restoring("normalised", (by.tensors(tensors), mutated(by, manifest)), folder)
+        survives_a_mutation("normalised", folder, by)
 
     @fuzzed(120)
     def test_pick_object(self, folder, by):
-        tensors, manifest = state_of("pick object")
-        survives_restoring("pick object", (by.tensors(tensors), mutated(by, manifest)), folder)
+        survives_a_mutation("pick object", folder, by)
 
     @fuzzed(150)
     def test_pong(self, folder, by):

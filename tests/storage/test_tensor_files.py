@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rims_rl.errors import CheckpointError
-from rims_rl.storage import tensor_files
-from rims_rl.storage.tensor_files import read_tensors, write_tensors, write_text
+from rims_rl.storage import plain_files
+from rims_rl.storage.plain_files import write_text
+from rims_rl.storage.tensor_files import read_tensors, write_tensors
 
 pytestmark = pytest.mark.faults
 
@@ -102,7 +103,7 @@ class TestInterruptedWrite:
         def fail(*_: object, **__: object) -> None:
             raise failure
 
-        target = tensor_files if stage == "open" else tensor_files.os
+        target = plain_files if stage == "open" else os
         with monkeypatch.context() as patch:
             patch.setattr(target, stage, fail, raising=False)
             with pytest.raises(type(failure)):
@@ -112,7 +113,7 @@ class TestInterruptedWrite:
 
     def test_a_disk_that_gives_back_other_bytes_is_noticed(self, tmp_path, monkeypatch):
         path = small_file(tmp_path, 7.0)
-        monkeypatch.setattr(tensor_files, "_write_through", lambda beside, content: beside.write_bytes(content[:-1]))
+        monkeypatch.setattr(plain_files, "_write_through", lambda beside, content: beside.write_bytes(content[:-1]))
         with pytest.raises(CheckpointError, match="other bytes"):
             small_file(tmp_path, 11.0)
         assert read_tensors(path)[1] == {"step": 7.0}
@@ -125,16 +126,14 @@ class TestInterruptedWrite:
                 raise OSError(errno.EINVAL, "Invalid argument")
             real(handle)
 
-        monkeypatch.setattr(tensor_files.os, "fsync", only_files)
+        monkeypatch.setattr(os, "fsync", only_files)
         assert read_tensors(small_file(tmp_path, 13.0))[1] == {"step": 13.0}
 
     def test_the_file_is_on_the_disk_before_it_gets_its_name(self, tmp_path, monkeypatch):
         calls: list[str] = []
         for name in ("fsync", "replace"):
             real = getattr(os, name)
-            monkeypatch.setattr(
-                tensor_files.os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args))[1]
-            )
+            monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args))[1])
         small_file(tmp_path)
         assert calls == ["fsync", "replace", "fsync"]
 
@@ -146,13 +145,13 @@ class TestInterruptedWrite:
             seen.append([path.name for path in tmp_path.glob("*.safetensors")])
             real(source, target)
 
-        monkeypatch.setattr(tensor_files.os, "replace", look)
+        monkeypatch.setattr(os, "replace", look)
         small_file(tmp_path)
         assert seen == [[]]
 
     def test_text_files_keep_the_same_promise(self, tmp_path, monkeypatch):
         write_text(tmp_path / "a.json", "old")
-        monkeypatch.setattr(tensor_files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+        monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
         with pytest.raises(OSError, match="no"):
             write_text(tmp_path / "a.json", "new")
         assert (tmp_path / "a.json").read_text() == "old"

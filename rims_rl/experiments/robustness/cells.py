@@ -9,8 +9,7 @@ from typing import Any
 from rims_rl.errors import CheckpointError, said, shortened
 from rims_rl.experiments.robustness.config import plain_settings
 from rims_rl.experiments.robustness.play import Cell, agent_of, play_cell
-from rims_rl.storage.plain_files import read_json
-from rims_rl.storage.tensor_files import write_text
+from rims_rl.storage.plain_files import read_json, write_text
 
 _RULES = ("episodes", "seed", "deterministic", "max_episode_steps", "n_envs")
 _RULES_OF_A_COURSE = frozenset({"condition", "weights", "trained_steps", "onset", "window", "seconds", *_RULES})

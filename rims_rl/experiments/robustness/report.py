@@ -24,7 +24,7 @@ from rims_rl.experiments.robustness.results import as_json
 from rims_rl.experiments.robustness.statistics import DRAWS, FEW, Estimate
 from rims_rl.experiments.robustness.tracking import track_report
 from rims_rl.machine import describe_machine
-from rims_rl.storage.tensor_files import write_text
+from rims_rl.storage.plain_files import write_text
 
 _FILE_WIDTH = 200
 _FAMILY_TITLES = {
