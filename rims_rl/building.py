@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rims_rl.agents import RIMPPO, CnnRIMPolicy, MlpRIMPolicy, MultiInputRIMPolicy
 from rims_rl.config import TrainConfig, parse_schedule
 from rims_rl.envs import make_env
+from rims_rl.envs.watched import asked_patience
 from rims_rl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def env_settings(config: TrainConfig) -> dict[str, Any]:
     """Return the run's own settings of its environment, its distractors among them.
 
     Raises:
-        ConfigError: when something is given in two places, or the split of distractors without them.
+        ConfigError: when something is given in two places, or without what it belongs to.
     """
     settings = dict(config.env_kwargs)
     for name in _GIVEN_ELSEWHERE & settings.keys():
@@ -45,6 +46,7 @@ def env_settings(config: TrainConfig) -> dict[str, Any]:
         if value is not None and name in settings:
             raise ConfigError(f"{name} is given twice: {value!r} and {settings[name]!r} in env_kwargs")
         settings |= {} if value is None else {name: value}
+    asked_patience(config.subprocess, config.step_timeout, config.env_restarts)
     if config.subprocess:
         settings |= {"subprocess": True, "step_timeout": config.step_timeout, "env_restarts": config.env_restarts}
     check_split_has_distractor(settings)

@@ -61,6 +61,10 @@ class TestSettings:
                 {"env_kwargs": {"distractor_split": "train"}},
                 "distractor_split train needs a distractor, for example balls:0.5",
             ),
+            (
+                {"route": "gym", "step_timeout": 5.0, "env_restarts": 0},
+                "step_timeout and env_restarts: only for environments in processes of their own, use subprocess=True",
+            ),
         ],
     )
     def test_what_is_given_twice_or_by_half_is_refused_before_anything_is_built(
