@@ -15,8 +15,10 @@ from rims_rl.storage.plain_files import UNFINISHED
 
 _WRITE_SECONDS = 5.0
 _LONGEST_PAUSE = 1.0
-_ENDING_SECONDS = 60.0
+ENDING_SECONDS = 60.0
 KILLED, INTERRUPTED, TERMINATED, REFUSED = -signal.SIGKILL, 128 + signal.SIGINT, 128 + signal.SIGTERM, 2
+
+Act = Callable[[Subject, random.Random], None]
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,12 @@ class Fault:
 
     name: str
     """What the report calls it."""
-    act: Callable[[Subject, random.Random], None]
+    act: Act
     """Does it."""
     codes: frozenset[int]
-    """How the training may end of it; empty: it must go on."""
+    """How the training ends of it; empty: it must go on."""
+    may_go_on: bool = False
+    """Whether it need not end, although it may."""
     needs_two: bool = False
     """Whether there must be an older checkpoint to go back to."""
     weight: float = 1.0
@@ -38,7 +42,7 @@ class Fault:
 def kill(subject: Subject, chance: random.Random) -> None:
     """End the process at once."""
     subject.signal(signal.SIGKILL)
-    subject.wait(_ENDING_SECONDS)
+    subject.wait(ENDING_SECONDS)
 
 
 def kill_at_a_write(subject: Subject, chance: random.Random) -> None:
@@ -58,13 +62,13 @@ def kill_at_the_start(subject: Subject, chance: random.Random) -> None:
 def interrupt(subject: Subject, chance: random.Random) -> None:
     """Press Ctrl-C."""
     subject.signal(signal.SIGINT)
-    subject.wait(_ENDING_SECONDS)
+    subject.wait(ENDING_SECONDS)
 
 
 def terminate(subject: Subject, chance: random.Random) -> None:
     """Ask the process to end, as a cluster's scheduler does."""
     subject.signal(signal.SIGTERM)
-    subject.wait(_ENDING_SECONDS)
+    subject.wait(ENDING_SECONDS)
 
 
 def terminate_twice(subject: Subject, chance: random.Random) -> None:
@@ -72,7 +76,7 @@ def terminate_twice(subject: Subject, chance: random.Random) -> None:
     subject.signal(signal.SIGTERM)
     time.sleep(chance.uniform(0, 0.05))
     subject.signal(signal.SIGTERM)
-    subject.wait(_ENDING_SECONDS)
+    subject.wait(ENDING_SECONDS)
 
 
 def pause(subject: Subject, chance: random.Random) -> None:
@@ -116,6 +120,16 @@ def hang_a_worker(subject: Subject, chance: random.Random) -> None:
     _to_a_worker(subject, chance, signal.SIGSTOP)
 
 
+def until_it_ends(act: Act) -> Act:
+    """Return a fault's deed that waits for the training's end: it may save once more before it notices."""
+
+    def act_and_wait(subject: Subject, chance: random.Random) -> None:
+        act(subject, chance)
+        subject.wait(ENDING_SECONDS)
+
+    return act_and_wait
+
+
 def _to_a_worker(subject: Subject, chance: random.Random, number: signal.Signals) -> None:
     workers = subject.workers()
     if workers:
@@ -134,13 +148,13 @@ ON_THE_PROCESS = (
     Fault("SIGTERM", terminate, frozenset({TERMINATED})),
     Fault("SIGTERM twice", terminate_twice, frozenset({TERMINATED})),
     Fault("stopped and continued", pause, frozenset(), weight=3.0),
-    Fault("disk full for a while", fill_the_disk, frozenset({REFUSED}), weight=3.0),
+    Fault("disk full for a while", fill_the_disk, frozenset({REFUSED}), may_go_on=True, weight=3.0),
     Fault("newest checkpoint cut short", cut_the_newest, frozenset({KILLED}), needs_two=True),
     Fault("newest checkpoint garbled", garble_the_newest, frozenset({KILLED}), needs_two=True),
 )
 WORKER_ENDS_THE_RUN = (
-    Fault("worker killed, run ends", kill_a_worker, frozenset({REFUSED})),
-    Fault("worker hangs, run ends", hang_a_worker, frozenset({REFUSED})),
+    Fault("worker killed, run ends", until_it_ends(kill_a_worker), frozenset({REFUSED})),
+    Fault("worker hangs, run ends", until_it_ends(hang_a_worker), frozenset({REFUSED})),
 )
 WORKER_IS_REPLACED = (
     Fault("worker killed, replaced", kill_a_worker, frozenset(), weight=3.0),

@@ -21,14 +21,14 @@ from rims_rl.errors import RimsError
 from rims_rl.runs import RunFolder
 from rims_rl.soak.checks import account, difference
 from rims_rl.soak.config import SoakConfig
-from rims_rl.soak.faults import ON_THE_PROCESS, WORKER_ENDS_THE_RUN, WORKER_IS_REPLACED, Fault
+from rims_rl.soak.faults import ENDING_SECONDS, ON_THE_PROCESS, WORKER_ENDS_THE_RUN, WORKER_IS_REPLACED, Fault
 from rims_rl.soak.ledger import Ledger
 from rims_rl.soak.subject import Lost, Subject
 from rims_rl.storage.plain_files import write_text
 
 _UPDATE = 32
 _TRIAL_UPDATES = 20
-_PART_FOR_THE_REFERENCE = 0.05
+_PART_FOR_THE_REFERENCE = 0.015  # a run with faults takes some fifteen times as long
 _LONGEST_WAIT = 120.0
 _LONGEST_RUN = 3_600.0
 _STEP_TIMEOUT = 3.0
@@ -134,6 +134,8 @@ class Soak:
             raise Lost(f"{name}: it did not go on within {_LONGEST_WAIT:g} s: {subject.last_words()}")
         if subject.code not in (None, 0, *fault.codes):
             raise Lost(f"{name}: it ended with code {subject.code}: {subject.last_words()}")
+        if subject.code is None and fault.codes and not fault.may_go_on:
+            raise Lost(f"{name}: it did not end within {ENDING_SECONDS:g} s: {subject.last_words()}")
         if subject.code is None or subject.code == 0:
             return
         subject.start()

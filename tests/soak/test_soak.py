@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -129,9 +130,15 @@ class Stand:
     def __init__(self, code: int | None, resumes: bool = True) -> None:
         self.code, self.resumes, self.step, self.is_training = code, resumes, 7, False
         self.folder = RunFolder(Path("run_1"))
+        self.waited: list[float] = []
 
-    def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
-        return self.code is not None or until()
+    def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        if until is None:
+            self.waited.append(seconds)
+        return self.code is not None or (until is not None and until())
+
+    def workers(self) -> list[int]:
+        return []
 
     def start(self) -> None:
         self.code, self.is_training = (None, True) if self.resumes else (2, False)
@@ -160,6 +167,25 @@ class TestRecovery:
     def test_a_run_that_cannot_be_resumed_is_a_loss(self) -> None:
         with pytest.raises(Lost, match="it could not be resumed"):
             self.recover(Stand(-9, resumes=False), ON_THE_PROCESS[0])
+
+    @pytest.mark.parametrize("fault", [*ON_THE_PROCESS, *WORKER_ENDS_THE_RUN], ids=lambda fault: fault.name)
+    def test_a_run_that_goes_on_where_it_must_end_is_a_loss(self, fault: Fault) -> None:
+        subject = Stand(None)
+        subject.step = 8
+        if fault.may_go_on or not fault.codes:
+            self.recover(subject, fault)
+            return
+        with pytest.raises(Lost, match=f"{fault.name}: it did not end within 60 s: its last words"):
+            self.recover(subject, fault)
+
+    @pytest.mark.parametrize("fault", WORKER_ENDS_THE_RUN, ids=lambda fault: fault.name)
+    def test_a_dead_worker_ends_a_run_that_saves_once_more(self, fault: Fault) -> None:
+        subject = Stand(2)
+        subject.step = 8  # a checkpoint came before the end
+        fault.act(cast(Any, subject), random.Random(0))
+        self.recover(subject, fault)
+        assert subject.waited == [60.0]
+        assert subject.is_training
 
     def test_a_run_that_hangs_is_a_loss(self) -> None:
         with pytest.raises(Lost, match="it did not go on within"):
