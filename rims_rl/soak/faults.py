@@ -31,6 +31,8 @@ class Fault:
     """Does it."""
     codes: frozenset[int]
     """How the training ends of it; empty: it must go on."""
+    late_codes: frozenset[int] = frozenset()
+    """How else it may end when its training is over, where the program no longer listens to signals."""
     may_go_on: bool = False
     """Whether it need not end, although it may."""
     needs_two: bool = False
@@ -144,9 +146,9 @@ ON_THE_PROCESS = (
     Fault("killed", kill, frozenset({KILLED})),
     Fault("killed while writing a checkpoint", kill_at_a_write, frozenset({KILLED})),
     Fault("killed while starting", kill_at_the_start, frozenset({KILLED})),
-    Fault("Ctrl-C", interrupt, frozenset({INTERRUPTED})),
-    Fault("SIGTERM", terminate, frozenset({TERMINATED})),
-    Fault("SIGTERM twice", terminate_twice, frozenset({TERMINATED})),
+    Fault("Ctrl-C", interrupt, frozenset({INTERRUPTED}), frozenset({-signal.SIGINT})),
+    Fault("SIGTERM", terminate, frozenset({TERMINATED}), frozenset({-signal.SIGTERM})),
+    Fault("SIGTERM twice", terminate_twice, frozenset({TERMINATED}), frozenset({-signal.SIGTERM})),
     Fault("stopped and continued", pause, frozenset(), weight=3.0),
     Fault("disk full for a while", fill_the_disk, frozenset({REFUSED}), may_go_on=True, weight=3.0),
     Fault("newest checkpoint cut short", cut_the_newest, frozenset({KILLED}), needs_two=True),

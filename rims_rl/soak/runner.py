@@ -1,8 +1,8 @@
 """A soak from its beginning to its report.
 
-First a run without faults, sized to take a part of the time. Then the same run again and again while faults happen to
-it, in turns: one whose workers' faults end it, so that it must equal the run without faults bit for bit, and one whose
-workers are replaced, which goes on with new episodes and is therefore another run, but must not lose a step.
+First a run without faults. Then the same run again and again while faults happen to it, in turns: one whose workers'
+faults end it, so that it must equal the run without faults bit for bit, and one whose workers are replaced, which goes
+on with new episodes and is therefore another run, but must not lose a step.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from rims_rl.soak.subject import Lost, Subject
 from rims_rl.storage.plain_files import write_text
 
 _UPDATE = 32
-_TRIAL_UPDATES = 20
-_PART_FOR_THE_REFERENCE = 0.015  # a run with faults takes some fifteen times as long
+_STEPS = 60 * _UPDATE
 _LONGEST_WAIT = 120.0
 _LONGEST_RUN = 3_600.0
 _STEP_TIMEOUT = 3.0
@@ -57,30 +56,18 @@ class Soak:
         return 0 if self.ledger.is_clean else 1
 
     def _inject(self) -> None:
-        steps = self._affordable_steps()
-        reference = self._without_faults("reference", steps)
-        _say(f"{steps:,} steps without faults are done; now with faults, for {self.config.minutes:g} minutes in all")
+        reference = self._without_faults("reference")
+        _say(f"{_STEPS:,} steps without faults are done; now with faults, for {self.config.minutes:g} minutes in all")
         number = 0
         while time.monotonic() < self._until:
             number += 1
             replaced = number % 2 == 0
             faults = (*ON_THE_PROCESS, *(WORKER_IS_REPLACED if replaced else WORKER_ENDS_THE_RUN))
-            run = self._with_faults(f"run_{number}", steps, faults, restarts=10_000 if replaced else 0)
-            self._judge(run, steps, None if replaced else reference)
+            run = self._with_faults(f"run_{number}", faults, restarts=10_000 if replaced else 0)
+            self._judge(run, None if replaced else reference)
 
-    def _affordable_steps(self) -> int:
-        """Return how many steps a run should have, by the time that a few of them take."""
-        seconds = []
-        for updates in (_TRIAL_UPDATES, 3 * _TRIAL_UPDATES):
-            began = time.monotonic()
-            self._without_faults(f"trial_{updates}", updates * _UPDATE)
-            seconds.append(time.monotonic() - began)
-        per_update = max((seconds[1] - seconds[0]) / (2 * _TRIAL_UPDATES), 1e-3)
-        updates = int(_PART_FOR_THE_REFERENCE * 60 * self.config.minutes / per_update)
-        return max(updates, 2 * _TRIAL_UPDATES) * _UPDATE
-
-    def _without_faults(self, name: str, steps: int) -> RunFolder:
-        subject = self._subject(name, steps, restarts=0)
+    def _without_faults(self, name: str) -> RunFolder:
+        subject = self._subject(name, restarts=0)
         subject.start()
         try:
             if not subject.wait(_LONGEST_RUN) or subject.code != 0:
@@ -89,9 +76,9 @@ class Soak:
             subject.end()
         return subject.folder
 
-    def _with_faults(self, name: str, steps: int, faults: tuple[Fault, ...], restarts: int) -> RunFolder:
+    def _with_faults(self, name: str, faults: tuple[Fault, ...], restarts: int) -> RunFolder:
         """Bring a run to its end while faults happen to it, until the time is over."""
-        subject = self._subject(name, steps, restarts)
+        subject = self._subject(name, restarts)
         subject.start()
         try:
             while not self._has_ended(subject):
@@ -124,15 +111,15 @@ class Soak:
         _say(f"{self.ledger.faults:4d}  {subject.folder.path.name} at step {step:,}: {fault.name}, survived")
 
     def _recover(self, subject: Subject, fault: Fault, step: int) -> None:
-        """Wait until training has gone beyond a step, and resume it where it has ended.
+        """Wait until training has gone beyond a step or come to its end, and resume it where that was no good one.
 
         Raises:
             Lost: when it does not, or ends in another way than the fault explains.
         """
         name = f"{subject.folder.path.name} at step {step}, {fault.name}"
-        if not subject.wait(_LONGEST_WAIT, lambda: subject.step > step):
+        if not subject.wait(_LONGEST_WAIT, lambda: subject.step > step and not subject.is_at_its_end):
             raise Lost(f"{name}: it did not go on within {_LONGEST_WAIT:g} s: {subject.last_words()}")
-        if subject.code not in (None, 0, *fault.codes):
+        if subject.code not in (None, 0, *fault.codes, *(fault.late_codes if subject.is_at_its_end else ())):
             raise Lost(f"{name}: it ended with code {subject.code}: {subject.last_words()}")
         if subject.code is None and fault.codes and not fault.may_go_on:
             raise Lost(f"{name}: it did not end within {ENDING_SECONDS:g} s: {subject.last_words()}")
@@ -142,18 +129,18 @@ class Soak:
         if not subject.wait(_LONGEST_WAIT, lambda: subject.is_training) or subject.code not in (None, 0):
             raise Lost(f"{name}: it could not be resumed ({subject.code}): {subject.last_words()}")
 
-    def _judge(self, run: RunFolder, steps: int, reference: RunFolder | None) -> None:
+    def _judge(self, run: RunFolder, reference: RunFolder | None) -> None:
         """Note what is wrong with a run that has come to its end."""
         self.ledger.finished += 1
-        wrong = account(run, steps)
+        wrong = account(run, _STEPS)
         if reference is not None and not wrong:
             self.ledger.comparable += 1
             wrong = difference(run, reference)
             self.ledger.equal += not wrong
         self.ledger.lost += [f"{run.path.name}: {line}" for line in wrong]
 
-    def _subject(self, name: str, steps: int, restarts: int) -> Subject:
-        return Subject(RunFolder(self._folder / name), [*self._options(), *_workers(restarts), "-n", str(steps)])
+    def _subject(self, name: str, restarts: int) -> Subject:
+        return Subject(RunFolder(self._folder / name), _STEPS, [*self._options(), *_workers(restarts)])
 
     def _options(self) -> list[str]:
         """Return the options of a small training that saves after every update."""

@@ -26,10 +26,11 @@ class Lost(Exception):  # noqa: N818 - not an error of the program, but what a s
 class Subject:
     """A training run, and the process that works on it now."""
 
-    def __init__(self, folder: RunFolder, options: Sequence[str]) -> None:
+    def __init__(self, folder: RunFolder, steps: int, options: Sequence[str]) -> None:
         self.folder = folder
+        self.steps = steps
         self.store = CheckpointStore(folder.checkpoints)
-        self._options = list(options)
+        self._options = [*options, "-n", str(steps)]
         self._log = folder.path.with_name(f"{folder.path.name}.log")
         self._process: subprocess.Popen[bytes] | None = None
         self.step_at_start = -1
@@ -73,6 +74,11 @@ class Subject:
     def is_training(self) -> bool:
         """Whether this process has written a checkpoint of its own."""
         return self.code is None and self.step > self.step_at_start
+
+    @property
+    def is_at_its_end(self) -> bool:
+        """Whether all steps are in a checkpoint: nothing but the final files and the process's end are left."""
+        return self.step >= self.steps
 
     def workers(self) -> list[int]:
         """Return the environments' processes."""

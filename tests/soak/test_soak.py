@@ -129,7 +129,7 @@ class Stand:
 
     def __init__(self, code: int | None, resumes: bool = True) -> None:
         self.code, self.resumes, self.step, self.is_training = code, resumes, 7, False
-        self.folder = RunFolder(Path("run_1"))
+        self.folder, self.is_at_its_end = RunFolder(Path("run_1")), False
         self.waited: list[float] = []
 
     def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
@@ -163,6 +163,16 @@ class TestRecovery:
         for fault in (ON_THE_PROCESS[0], WORKER_IS_REPLACED[0]):
             with pytest.raises(Lost, match=f"{fault.name}: it ended with code {code}: its last words"):
                 self.recover(Stand(code), fault)
+
+    @pytest.mark.parametrize("fault", ON_THE_PROCESS[3:6], ids=lambda fault: fault.name)
+    def test_a_signal_after_the_training_ends_the_program_as_any_other(self, fault: Fault) -> None:
+        for code in fault.late_codes:
+            with pytest.raises(Lost, match=f"it ended with code {code}"):
+                self.recover(Stand(code), fault)
+            subject = Stand(code)
+            subject.is_at_its_end = True
+            self.recover(subject, fault)
+            assert subject.is_training
 
     def test_a_run_that_cannot_be_resumed_is_a_loss(self) -> None:
         with pytest.raises(Lost, match="it could not be resumed"):
