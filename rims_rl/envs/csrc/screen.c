@@ -52,13 +52,23 @@ static void sum_row(const Cover *across, const uint8_t *row, int width, float *s
             sums[place] += pixels[across->from[tap][place]] * across->weight[tap][place];
 }
 
+/* The covers of the last size that this thread has shrunk: screens of one game are all of one size. */
+static _Thread_local Cover down, across;
+static _Thread_local int known_height, known_width;
+
+static void know(int height, int width) {
+    if (height == known_height && width == known_width)
+        return;
+    cover_axis(&down, height);
+    cover_axis(&across, width);
+    known_height = height, known_width = width;
+}
+
 static void shrink(const uint8_t *screen, int height, int width, uint8_t *picture) {
-    Cover down, across;
     float row[SIDE], total[SIDE];
     const float whole = 8388608.0f; /* 2^23: adding it rounds to the nearest whole number, halves to the even one */
     int summed = -1;
-    cover_axis(&down, height);
-    cover_axis(&across, width);
+    know(height, width);
     for (int place = 0; place < SIDE; ++place, picture += SIDE) {
         memset(total, 0, sizeof total);
         for (int tap = 0; tap < down.taps && down.weight[tap][place] > 0; ++tap) {
