@@ -23,7 +23,7 @@ MOST_SEEDS = 1_000
 PAPERS_WIDTH = 600
 """Width of the models in the paper's tables."""
 _AT_LEAST_ONE = ("seeds", "updates", "batch_size", "eval_freq")
-_AT_LEAST_ZERO = ("first_seed", "workers", "torch_threads")
+_AT_LEAST_ZERO = ("first_seed", "workers", "torch_threads", "most_skipped")
 _POSITIVE_IF_GIVEN = ("learning_rate", "max_grad_norm", "patience")
 
 
@@ -62,6 +62,8 @@ class ExperimentConfig:
     """Adam's step size."""
     max_grad_norm: OptionalFloat = 1.0
     """Gradient norm above which gradients are scaled down; none for no limit."""
+    most_skipped: Int = 10
+    """Updates in a row that are left out because their loss or gradient is not finite; one more ends the trial."""
     eval_freq: Int = 500
     """Updates between two validations."""
     patience: OptionalInt = None

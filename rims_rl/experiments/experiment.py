@@ -62,6 +62,8 @@ class Outcome:
     """The logged figures, one row per validation, with `update` among them."""
     arrays: dict[str, Tensor] = field(default_factory=dict)
     """What plots are drawn from."""
+    skipped: int = 0
+    """Of the updates, those that were left out because their loss or gradient was not finite."""
 
     @property
     def failed(self) -> bool:

@@ -79,6 +79,10 @@ class Course:
     """One row per validation."""
     sums: Row = field(default_factory=dict)
     """Sums of the figures of the updates since the last validation."""
+    skipped: int = 0
+    """Updates that were left out, their loss or gradient not being finite."""
+    skipped_in_a_row: int = 0
+    """Those since the last one that was not."""
     seconds: float = 0.0
     """Wall time so far."""
 
@@ -102,8 +106,9 @@ def run_trial(
         stopped: asked before every update; when it says so, the trial saves a checkpoint and ends.
 
     Raises:
-        NonFiniteError: training diverged before any validation found better weights than the first; later, the trial
-            ends there, its result says so, and the best weights are tested.
+        NonFiniteError: training diverged, more than `most_skipped` updates in a row not being finite, before any
+            validation found better weights than the first; later, the trial ends there, its result says so, and the
+            best weights are tested.
         CheckpointError: the checkpoint is damaged or belongs to another model.
         OSError: the disk refuses.
     """
@@ -176,12 +181,27 @@ class _Loop:
     def _update(self) -> None:
         seed_all(self.seed, "update", self.course.update)
         self._set_training(True)
-        figures = self.trial.update(self.course.update)
-        for name, value in figures.items():
-            self.course.sums[name] = self.course.sums.get(name, 0.0) + value
-        self.course.sums["updates"] = self.course.sums.get("updates", 0.0) + 1
+        try:
+            self._add(self.trial.update(self.course.update))
+        except NonFiniteError as error:
+            self._skip(error)
         self.course.update += 1
         self.say(self.course.update, {})
+
+    def _add(self, figures: Row) -> None:
+        course = self.course
+        for name, value in {**figures, "updates": 1.0}.items():
+            course.sums[name] = course.sums.get(name, 0.0) + value
+        course.skipped_in_a_row = 0
+
+    def _skip(self, error: NonFiniteError) -> None:
+        """Leave an update out, no weight having changed; raise NonFiniteError when there were too many in a row."""
+        course = self.course
+        course.skipped_in_a_row += 1
+        if course.skipped_in_a_row > self.config.most_skipped:
+            after = f" for {course.skipped_in_a_row} updates in a row" if self.config.most_skipped else ""
+            raise NonFiniteError(f"{error}{after}")
+        course.skipped += 1
 
     def _validate(self) -> None:
         """Validate, note a row, and keep the weights when they are the best so far."""
@@ -269,8 +289,8 @@ class _Loop:
         course = self.course
         done = replace(
             outcome, parameters=self.trial.parameters(), updates=course.update, best_update=course.best_update,
-            ended=ended, seconds=self._seconds(), measured_on=describe_machine(), versions=versions(),
-            figures=findings.figures, rows=course.rows, arrays=findings.arrays,
+            ended=ended, skipped=course.skipped, seconds=self._seconds(), measured_on=describe_machine(),
+            versions=versions(), figures=findings.figures, rows=course.rows, arrays=findings.arrays,
         )  # fmt: skip
         self._write(done)
         return done

@@ -86,12 +86,16 @@ def print_table(experiment: Experiment[Any], outcomes: Sequence[Outcome]) -> Non
 
 
 def _mishaps(outcomes: Sequence[Outcome]) -> list[str]:
-    """Say which trials failed or diverged, and what was tested of those that diverged."""
+    """Say which trials failed, diverged or left updates out, and what was tested of those that diverged."""
     lines = []
     for outcome in outcomes:
         if outcome.failed or outcome.diverged:
             tested = f"; tested are its best weights, of update {outcome.best_update:,}" if outcome.diverged else ""
             lines.append(f"{outcome.variant} seed {outcome.seed} {outcome.ended}{tested}")
+        if outcome.skipped:
+            lines.append(
+                f"{outcome.variant} seed {outcome.seed}: {outcome.skipped} updates were not finite and left out"
+            )
     return lines
 
 

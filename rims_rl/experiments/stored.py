@@ -18,8 +18,8 @@ NOT_AS_EXPECTED = (
 """What reading damaged content raises, these checks included."""
 MOST_RESULT_BYTES = 64 * 2**20
 _TEXTS_OF_AN_OUTCOME = ("ended", "measured_on")
-_COUNTS_OF_AN_OUTCOME = ("parameters", "updates", "best_update")
-_COUNTS_OF_A_COURSE = ("update", "best_update", "since_best")
+_COUNTS_OF_AN_OUTCOME = ("parameters", "updates", "best_update", "skipped")
+_COUNTS_OF_A_COURSE = ("update", "best_update", "since_best", "skipped", "skipped_in_a_row")
 
 
 def check_outcome(outcome: Outcome, variant: str, seed: int) -> None:

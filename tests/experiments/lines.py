@@ -67,24 +67,33 @@ class ClimbingTrial(RisingTrial):
 
 
 class DivergingTrial(LineTrial):
-    """A trial whose fifth update is not finite."""
+    """A trial of which no update is finite from its fifth on."""
 
     def update(self, step: int) -> dict[str, float]:
-        if step == 4:
+        if step >= 4:
             raise NonFiniteError("the loss is nan; a smaller learning_rate may help")
         return super().update(step)
 
 
 class DivergingLateTrial(LineTrial):
-    """A trial whose eighth update is not finite, after a validation that was the best."""
+    """A trial of which no update is finite from its eighth on, after a validation that was the best."""
 
     def update(self, step: int) -> dict[str, float]:
-        if step == 7:
+        if step >= 7:
             raise NonFiniteError("the gradient's norm is inf")
         return super().update(step)
 
     def validate(self) -> dict[str, float]:
         return {"error": 10.0 - self.remembered["seen"]}
+
+
+class StumblingTrial(LineTrial):
+    """A trial of which three updates are not finite, two of them in a row."""
+
+    def update(self, step: int) -> dict[str, float]:
+        if step in (3, 7, 8):
+            return {"loss": descend(self.line(torch.ones(1, 1)).sum() * float("inf"), self.optimizer)}
+        return super().update(step)
 
 
 class Lines(Experiment[ExperimentConfig]):
@@ -98,6 +107,7 @@ class Lines(Experiment[ExperimentConfig]):
         "climbing": ClimbingTrial,
         "diverging": DivergingTrial,
         "diverging late": DivergingLateTrial,
+        "stumbling": StumblingTrial,
     }
 
     def trial(self, variant: Variant, seed: int) -> Trial:

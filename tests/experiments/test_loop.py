@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -125,10 +126,30 @@ class TestTheBestWeights:
 class TestFaults:
     def test_divergence_names_the_update(self, tmp_path: Path) -> None:
         with pytest.raises(NonFiniteError, match=r"^training diverged at update 4: the loss is nan; a smaller"):
-            run(Lines(CONFIG), Variant("diverging", "lstm"), tmp_path)
+            run(Lines(replace(CONFIG, most_skipped=0)), Variant("diverging", "lstm"), tmp_path)
+
+    def test_divergence_is_more_updates_in_a_row_than_may_be_left_out(self, tmp_path: Path) -> None:
+        said = r"^training diverged at update 6: the loss is nan; .* for 3 updates in a row$"
+        with pytest.raises(NonFiniteError, match=said):
+            run(Lines(replace(CONFIG, most_skipped=2, eval_freq=13)), Variant("diverging", "lstm"), tmp_path)
+
+    @pytest.mark.parametrize("stop_after", [4, 8])
+    def test_updates_that_are_not_finite_are_left_out_and_counted(self, tmp_path: Path, stop_after: int) -> None:
+        experiment, stumbling = Lines(replace(CONFIG, most_skipped=2)), Variant("stumbling", "lstm")
+        outcome = assert_resumed_equals_uninterrupted(experiment, stumbling, tmp_path, stop_after)
+        assert (outcome.updates, outcome.skipped, outcome.ended) == (13, 3, "finished")
+        assert outcome.figures["seen"] == 10
+        assert all(math.isfinite(value) for row in outcome.rows for value in row.values())
+
+    def test_those_in_a_row_are_counted_across_an_interruption(self, tmp_path: Path) -> None:
+        experiment, stumbling = Lines(replace(CONFIG, most_skipped=1)), Variant("stumbling", "lstm")
+        assert run(experiment, stumbling, tmp_path, stop_after=8) is None
+        outcome = run(experiment, stumbling, tmp_path)
+        assert outcome is not None
+        assert outcome.ended.startswith("diverged at update 8: the loss is ")
 
     def test_divergence_after_a_better_validation_ends_the_trial_with_those_weights(self, tmp_path: Path) -> None:
-        outcome = run(Lines(CONFIG), Variant("diverging late", "lstm"), tmp_path)
+        outcome = run(Lines(replace(CONFIG, most_skipped=0)), Variant("diverging late", "lstm"), tmp_path)
         shorter = run(Lines(replace(CONFIG, updates=5)), Variant("line", "lstm"), tmp_path / "shorter")
         assert outcome is not None
         assert shorter is not None

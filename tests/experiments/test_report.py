@@ -54,6 +54,11 @@ class TestTable:
         (line,) = _mishaps([late])
         assert line == "line seed 3 diverged at update 7: the loss is nan; tested are its best weights, of update 5"
 
+    def test_updates_that_were_left_out_are_told(self) -> None:
+        assert _mishaps([replace(outcome("line", 3, 1.0), skipped=2), outcome("line", 4, 1.0)]) == [
+            "line seed 3: 2 updates were not finite and left out"
+        ]
+
     def test_the_papers_column_is_left_out_where_it_is_empty(self) -> None:
         assert cells(EXPERIMENT, [outcome("other", 0, 7.0)])[0] == ["model", "parameters", "seeds", "weight"]
 
