@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -149,16 +148,15 @@ def _lose_all(workers: list[Worker], trouble: Trouble) -> None:
 
 
 def end(workers: Sequence[Worker], seconds: float) -> None:
-    """End the processes: politely within some seconds, then by SIGTERM, then by SIGKILL."""
+    """End the processes: politely within some seconds, then by SIGKILL."""
     workers = [worker for worker in workers if worker.is_begun]
     for worker in workers:
         worker.connection.close()  # which an idle worker takes for a request to close its environment
     _join(workers, seconds)
-    for force in (BaseProcess.terminate, BaseProcess.kill):
-        for worker in workers:
-            if worker.process.is_alive():
-                force(worker.process)
-        _join(workers, _SECONDS_TO_DIE)
+    for worker in workers:
+        if worker.process.is_alive():
+            worker.process.kill()
+    _join(workers, _SECONDS_TO_DIE)
 
 
 def _join(workers: Sequence[Worker], seconds: float) -> None:

@@ -137,14 +137,18 @@ def _pickled(error: BaseException) -> bytes | None:
 
 
 def _set_up_process() -> None:
-    """Leave Ctrl-C to the process that trains, end on SIGTERM and with the parent, and tell where native code fails."""
+    """Leave Ctrl-C and SIGTERM to the process that trains, end with it, and tell where native code fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _do_nothing)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(RuntimeError, OSError):  # there may be no stderr
         faulthandler.enable()
+
+
+def _do_nothing(*_: object) -> None:
+    """Handle a signal; one that is ignored would be ignored by an environment's own processes as well."""
 
 
 def _end_with_parent() -> None:

@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import pickle
 import select
+import signal
 import socket
 import struct
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -23,9 +25,10 @@ from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper
 from rims_rl.envs.watched.faults import Trouble, culprit, death, last_line, silence
 from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised, serve
 from rims_rl.errors import EnvironmentFault, RimsError
+from rims_rl.signals import held_back
 
 _HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
-_PRELOADED = ["__main__", "rims_rl.envs"]
+_PRELOADED = ["__main__", "rims_rl.envs", "rims_rl.envs.watched.fork_server"]
 _BRIEF_SECONDS, _SECONDS_TO_DIE = 0.05, 1.0
 
 
@@ -86,7 +89,7 @@ class Worker:
         self.connection, theirs = multiprocessing.Pipe()
         try:
             self.process = _process(theirs, f"environment {self.index}")
-            self.process.start()
+            _start(self.process)
         except (OSError, EOFError) as error:
             self.lose(Trouble(f"could not be started: {last_line(error)}"))
             return
@@ -208,6 +211,14 @@ def _process(connection: Connection, name: str) -> BaseProcess:
         context.set_forkserver_preload(_PRELOADED)
     process: BaseProcess = context.Process(target=serve, args=(connection,), name=name, daemon=True)  # type: ignore[attr-defined]
     return process
+
+
+def _start(process: BaseProcess) -> None:
+    """Start a process; where that starts the fork server, let it leave SIGTERM to this one."""
+    if _HAS_FORKSERVER:
+        resource_tracker.ensure_running()  # whose own start would let SIGTERM through again
+    with held_back(signal.SIGTERM):
+        process.start()
 
 
 def _poll_of(*handles: int) -> Any:

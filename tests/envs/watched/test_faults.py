@@ -267,7 +267,7 @@ class TestAFaultInConstruction:
 
 
 class TestAFaultBetweenSteps:
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
     def test_is_found_by_the_next_step(self, number, watch):
         env = watch({}, {}, seconds=None)
         env.reset()
