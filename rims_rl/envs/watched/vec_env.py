@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -28,7 +28,7 @@ class WatchedVecEnv(VecEnv):
     A copy that raises, dies or gives no answer during a step is replaced: a new process makes a new environment and
     resets it, with a seed derived from the last one that the copy was given, its index and the number of its restarts
     (None without one), and the log has a warning. The step then returns the new episode's observation, reward 0, done,
-    and an info {"TimeLimit.truncated": True, "terminal_observation": the last observation that was seen,
+    and an info {"TimeLimit.truncated": True, "terminal_observation": the last one that was returned,
     "worker_restarted": one line on what happened}, so that a learner bootstraps over the gap. The other copies' results
     are what they would have been. Where a reset goes wrong, the new environment's observation is all that is told.
 
@@ -61,8 +61,21 @@ class WatchedVecEnv(VecEnv):
 
     @property
     def restarts(self) -> list[int]:
-        """How often each copy has been replaced."""
-        return [worker.restarts for worker in self._crew.workers]
+        """How often each copy has been replaced, before a resume, too."""
+        return [worker.earlier_restarts + worker.restarts for worker in self._crew.workers]
+
+    @property
+    def fault_state(self) -> dict[str, list[Any]]:
+        """What a resumed run must know: the restarts, and the gaps that the next step will tell of (None: none)."""
+        return {"restarts": self.restarts, "gaps": [worker.gap for worker in self._crew.workers]}
+
+    def set_fault_state(self, state: Mapping[str, Sequence[Any]]) -> None:
+        """Go on counting restarts, and let the next step tell of gaps, as where this `fault_state` is from.
+
+        Call it after the reset that a resumed run begins with. `Patience.restarts` is for the restarts from then on.
+        """
+        for worker, restarts, gap in zip(self._crew.workers, state["restarts"], state["gaps"], strict=True):
+            worker.earlier_restarts, worker.gap = restarts, gap
 
     @property
     def processes(self) -> list[BaseProcess]:

@@ -44,6 +44,8 @@ class Worker:
     def __init__(self, index: int, make: Callable[[], gym.Env[Any, Any]]) -> None:
         self.index = index
         self.restarts = 0
+        self.earlier_restarts = 0
+        """Those before the run was resumed."""
         self.attributes: dict[str, Any] = {}
         """Set anew in every process that takes the place of another."""
         self.observation: Any = None
@@ -77,10 +79,11 @@ class Worker:
 
     @property
     def next_seed(self) -> int | None:
-        """The seed after the present restart, below 2**31: from the copy's given seed, its index and its restarts."""
+        """The seed after the present restart, below 2**31: from the copy's given seed, its index and all restarts."""
         if self._given_seed is None:
             return None
-        return int(np.random.SeedSequence([self._given_seed, self.index, self.restarts]).generate_state(1)[0] >> 1)
+        made_of = [self._given_seed, self.index, self.earlier_restarts + self.restarts]
+        return int(np.random.SeedSequence(made_of).generate_state(1)[0] >> 1)
 
     def start(self, seconds: float | None) -> None:
         """Start a process and ask it to build the environment, for which it may take so long."""
