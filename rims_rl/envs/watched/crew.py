@@ -121,7 +121,8 @@ class Crew:
         worker.gap = worker.gap or str(fault)
         seed = "no seed" if worker.next_seed is None else f"seed {worker.next_seed}"
         told = "%s; a new process takes its place with %s (restart %d of %d)"
-        _log.warning(told, fault, seed, worker.restarts, self.patience.restarts)
+        behind = f"\n{fault.traceback.rstrip()}" if fault.traceback else ""
+        _log.warning(f"{told}%s", fault, seed, worker.restarts, self.patience.restarts, behind)
 
 
 def gather(workers: Iterable[Worker], seconds: float | None) -> None:

@@ -50,7 +50,8 @@ def all_have_ended(env) -> bool:
 
 
 def warnings_in(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    """Return the first line of each."""
+    return [record.getMessage().split("\n")[0] for record in caplog.records if record.levelno == logging.WARNING]
 
 
 class TestAFaultInAStep:
