@@ -1,6 +1,6 @@
 """The command line: `rims-rl train`, `evaluate`, `robustness`, `record`, and the other commands that `rims-rl` lists.
 
-Bad input is one line on stderr and exit code 2, before anything is made. What an environment raises is its traceback and
+Bad input is one line on stderr and exit code 2, before anything is made. What an environment raises is a traceback and
 one line. What a command needs is imported when it runs, so that `--help` and `configs` answer at once.
 """
 

@@ -152,9 +152,7 @@ class Worker:
 
     def listen(self, is_readable: bool) -> None:
         """Take the answer, or see that the process has ended instead."""
-        answer = self._try(self.connection.recv_bytes if is_readable else self._last_words)
-        if answer is not None:
-            self.owes, self.outcome = False, _decoded(answer)
+        self._try(partial(self._take, self.connection.recv_bytes if is_readable else self._last_words))
 
     def lose(self, trouble: Trouble) -> None:
         """Give the process up and kill it, so that no late answer is taken for the next one."""
@@ -187,15 +185,19 @@ class Worker:
         """Return the fault that the last observation doesn't fit into its space."""
         return EnvironmentFault(f"{self.culprit} gave an observation that does not fit its space: {last_line(error)}")
 
+    def _take(self, receive: Callable[[], bytes]) -> None:
+        self.outcome = _decoded(receive())
+        self.owes = False
+
     def _last_words(self) -> bytes:
         if not self.connection.poll():
             raise EOFError
         return self.connection.recv_bytes()
 
-    def _try(self, exchange: Callable[[], bytes | None]) -> bytes | None:
-        """Return what came over the connection, and None where it is lost; lost it is after an interrupt, too."""
+    def _try(self, exchange: Callable[[], None]) -> None:
+        """Use the connection, and see where it is lost; lost it is after an interrupt, too."""
         try:
-            return exchange()
+            exchange()
         except BlockingIOError:  # the worker was stopped in the middle of a message
             self.lose(silence(self._seconds or 0.0))
         except (EOFError, OSError):
@@ -204,7 +206,6 @@ class Worker:
         except BaseException:
             self.lose(Trouble("was interrupted by this process"))
             raise
-        return None
 
 
 def _process(connection: Connection, name: str) -> BaseProcess:

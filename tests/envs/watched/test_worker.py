@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import struct
-from typing import Any
 
 import pytest
 
 from rims_rl.envs.watched.faults import Trouble
-from rims_rl.envs.watched.worker import Worker
-from tests.envs.watched.worlds import Told
 
 pytestmark = pytest.mark.faults
 PART = struct.pack("!i", 1000) + b"not yet a thousand bytes"
-
-
-class FakeProcess:
-    """Lives until it is killed."""
-
-    exitcode: int | None = None
-
-    def is_alive(self) -> bool:
-        return self.exitcode is None
-
-    def kill(self) -> None:
-        self.exitcode = -9
-
-    def join(self, seconds: float) -> None:
-        self.exitcode = 3
-
-
-@pytest.fixture
-def pair():
-    """A worker that waits for an answer, and the other end of its connection."""
-    worker: Any = Worker(0, Told)
-    worker.connection, theirs = multiprocessing.Pipe()
-    worker.process, worker.owes = FakeProcess(), True
-    worker.allow(0.25)
-    yield worker, theirs
-    worker.connection.close()
-    theirs.close()
 
 
 class TestAMessage:
