@@ -151,13 +151,15 @@ def _lose_all(workers: list[Worker], trouble: Trouble) -> None:
 def end(workers: Sequence[Worker], seconds: float) -> None:
     """End the processes: politely within some seconds, then by SIGKILL."""
     workers = [worker for worker in workers if worker.is_begun]
-    for worker in workers:
-        worker.connection.close()  # which an idle worker takes for a request to close its environment
-    _join(workers, seconds)
-    for worker in workers:
-        if worker.process.is_alive():
-            worker.process.kill()
-    _join(workers, _SECONDS_TO_DIE)
+    try:
+        for worker in workers:
+            worker.connection.close()  # which an idle worker takes for a request to close its environment
+        _join(workers, seconds)
+    finally:  # after an interrupt, too: multiprocessing would wait for ever for a process that is stopped
+        for worker in workers:
+            if worker.process.is_alive():
+                worker.process.kill()
+        _join(workers, _SECONDS_TO_DIE)
 
 
 def _join(workers: Sequence[Worker], seconds: float) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from rims_rl.envs.watched import crew
 from rims_rl.envs.watched.faults import Trouble
 
 pytestmark = pytest.mark.faults
@@ -35,3 +38,19 @@ class TestAnAnswer:
         with pytest.raises(KeyboardInterrupt):
             worker.listen(is_readable=True)
         assert (worker.owes, worker.outcome) == (False, INTERRUPTED)
+
+
+class TestClose:
+    def test_that_is_interrupted_ends_the_processes_at_once(self, watch, monkeypatch):
+        env = watch({}, {})
+        os.kill(env.processes[0].pid, signal.SIGSTOP)
+        join = crew._join
+
+        def interrupted(*given: Any) -> None:
+            monkeypatch.setattr(crew, "_join", join)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(crew, "_join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            env.close()
+        assert not any(process.is_alive() for process in env.processes)
