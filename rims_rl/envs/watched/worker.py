@@ -108,6 +108,7 @@ class Worker:
         if os.name == "posix":
             time_value = struct.pack("ll", *divmod(round((seconds or 0.0) * 1e6), 10**6))
             with socket.socket(fileno=os.dup(self.connection.fileno())) as pipe:
+                pipe.settimeout(None)  # waits, whatever socket.setdefaulttimeout() says
                 pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time_value)
                 pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time_value)
 

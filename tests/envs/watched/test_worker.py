@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 
 import pytest
@@ -51,3 +52,13 @@ class TestAMessage:
         worker.send(b"anything")
         assert worker.outcome.reason == "died with exit code 7"
         assert not theirs.poll()
+
+    def test_is_waited_for_whatever_the_default_of_other_sockets(self, pair):
+        worker, _ = pair
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(30)
+        try:
+            worker.allow(0.25)
+        finally:
+            socket.setdefaulttimeout(before)
+        assert os.get_blocking(worker.connection.fileno())
