@@ -93,6 +93,8 @@ class Worker:
         try:
             self.process = _process(theirs, f"environment {self.index}")
             _start(self.process)
+        except TimeoutError:  # as in `_try`
+            raise
         except (OSError, EOFError) as error:
             self.lose(Trouble(f"could not be started: {last_line(error)}"))
             return
@@ -201,11 +203,14 @@ class Worker:
             exchange()
         except BlockingIOError:  # the worker was stopped in the middle of a message
             self.lose(silence(self._seconds or 0.0))
+        except TimeoutError:  # from a signal handler of the caller's: the connection has none
+            self.lose(_interruption())
+            raise
         except (EOFError, OSError):
             self.process.join(_SECONDS_TO_DIE)
             self.lose(death(self.process.exitcode))
         except BaseException:
-            self.lose(Trouble("was interrupted by this process"))
+            self.lose(_interruption())
             raise
 
 
@@ -241,9 +246,15 @@ def _decoded(answer: bytes) -> Any:
     try:
         value, raised = pickle.loads(answer)
         return value if raised is None else _told(raised)
+    except TimeoutError:  # as in `Worker._try`
+        raise
     except Exception as error:
         reason = f"gave an answer that cannot be unpickled here: {last_line(error)}"
         return Trouble(reason, is_lost=False, traceback=traceback.format_exc())
+
+
+def _interruption() -> Trouble:
+    return Trouble("was interrupted by this process")
 
 
 def _told(raised: Raised) -> Trouble:

@@ -6,12 +6,14 @@ import os
 import pickle
 import signal
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import pytest
 
-from rims_rl.envs.watched import crew
+from rims_rl.envs.watched import WatchedVecEnv, crew
 from rims_rl.envs.watched.faults import Trouble
+from tests.envs.watched.worlds import Told
 
 pytestmark = pytest.mark.faults
 INTERRUPTED = Trouble("was interrupted by this process")
@@ -19,6 +21,11 @@ INTERRUPTED = Trouble("was interrupted by this process")
 
 def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+def time_out() -> None:
+    """Raise what signal handlers for deadlines raise, which is an OSError."""
+    raise TimeoutError("my own deadline")
 
 
 class Interrupting:
@@ -32,12 +39,27 @@ class Interrupting:
 
 
 class TestAnAnswer:
-    def test_that_is_unpickled_when_the_interrupt_comes_is_useless(self, pair):
+    @pytest.mark.parametrize(("by", "kind"), [(interrupt, KeyboardInterrupt), (time_out, TimeoutError)])
+    def test_that_is_unpickled_when_the_interrupt_comes_is_useless(self, pair, by, kind):
         worker, theirs = pair
-        theirs.send_bytes(pickle.dumps((Interrupting(interrupt), None)))
-        with pytest.raises(KeyboardInterrupt):
+        theirs.send_bytes(pickle.dumps((Interrupting(by), None)))
+        with pytest.raises(kind):
             worker.listen(is_readable=True)
         assert (worker.owes, worker.outcome) == (False, INTERRUPTED)
+
+    def test_that_is_read_when_the_caller_s_time_is_up_is_useless(self, pair, monkeypatch):
+        worker, _ = pair
+        monkeypatch.setattr(worker.connection, "recv_bytes", time_out, raising=False)
+        with pytest.raises(TimeoutError, match="my own deadline"):
+            worker.listen(is_readable=True)
+        assert (worker.owes, worker.outcome) == (False, INTERRUPTED)
+
+
+class TestAStart:
+    def test_that_is_interrupted_by_the_caller_s_deadline_is_no_fault(self, monkeypatch):
+        monkeypatch.setattr(BaseProcess, "start", lambda _: time_out())
+        with pytest.raises(TimeoutError, match="my own deadline"):
+            WatchedVecEnv([Told])
 
 
 class TestClose:
