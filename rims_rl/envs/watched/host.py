@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -142,6 +143,7 @@ def _set_up_process() -> None:
     signal.signal(signal.SIGTERM, _do_nothing)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    _let_go_of_the_fork_server()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(RuntimeError, OSError):  # there may be no stderr
         faulthandler.enable()
@@ -149,6 +151,13 @@ def _set_up_process() -> None:
 
 def _do_nothing(*_: object) -> None:
     """Handle a signal; one that is ignored would be ignored by an environment's own processes as well."""
+
+
+def _let_go_of_the_fork_server() -> None:
+    """Close what every child of the fork server holds, as it would live as long as the last of them."""
+    held = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if held is not None:
+        os.close(held)
 
 
 def _end_with_parent() -> None:
