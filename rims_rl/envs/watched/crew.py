@@ -96,7 +96,8 @@ class Crew:
             worker.start(self.patience.seconds_to_start)
         gather(workers, self.patience.seconds_to_start)
         for worker in workers:
-            worker.allow(self.patience.seconds)
+            if not worker.is_lost:
+                worker.allow(self.patience.seconds)
 
     def _mend(self, troubled: list[Worker], options: Sequence[dict[str, Any]] | None = None) -> None:
         """Replace processes until each copy has begun a new episode, or raise the fault that may not be mended."""

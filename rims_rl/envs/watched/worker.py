@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import select
-import signal
 import socket
 import struct
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -23,12 +20,10 @@ import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper
 
 from rims_rl.envs.watched.faults import Trouble, culprit, death, last_line, silence
-from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised, serve
+from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised
+from rims_rl.envs.watched.starting import NotStarted, started
 from rims_rl.errors import EnvironmentFault, RimsError
-from rims_rl.signals import held_back
 
-_HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
-_PRELOADED = ["__main__", "rims_rl.envs", "rims_rl.envs.watched.fork_server"]
 _BRIEF_SECONDS, _SECONDS_TO_DIE = 0.05, 1.0
 
 
@@ -89,17 +84,11 @@ class Worker:
         """Start a process and ask it to build the environment, for which it may take so long."""
         self.outcome = self._action = None
         self._seed = self.next_seed if self.restarts else None
-        self.connection, theirs = multiprocessing.Pipe()
         try:
-            self.process = _process(theirs, f"environment {self.index}")
-            _start(self.process)
-        except TimeoutError:  # as in `_try`
-            raise
-        except (OSError, EOFError) as error:
-            self.lose(Trouble(f"could not be started: {last_line(error)}"))
+            self.process, self.connection = started(f"environment {self.index}", seconds)
+        except NotStarted as error:
+            self.lose(Trouble(str(error)))
             return
-        finally:
-            theirs.close()  # so that the death of the worker is the end of the connection
         self._poll = _poll_of(self.connection.fileno(), self.process.sentinel)
         self.allow(seconds)
         self.ask("build", self._make, self.attributes)
@@ -160,7 +149,7 @@ class Worker:
     def lose(self, trouble: Trouble) -> None:
         """Give the process up and kill it, so that no late answer is taken for the next one."""
         self.owes, self.outcome = False, trouble
-        if self.process.is_alive():
+        if self.is_begun and self.process.is_alive():
             self.process.kill()
 
     def fault(self) -> EnvironmentFault:
@@ -212,23 +201,6 @@ class Worker:
         except BaseException:
             self.lose(_interruption())
             raise
-
-
-def _process(connection: Connection, name: str) -> BaseProcess:
-    """Return a worker that has not been started; forking this process itself is not safe once torch has threads."""
-    context = multiprocessing.get_context("forkserver" if _HAS_FORKSERVER else "spawn")
-    if _HAS_FORKSERVER:
-        context.set_forkserver_preload(_PRELOADED)
-    process: BaseProcess = context.Process(target=serve, args=(connection,), name=name, daemon=True)  # type: ignore[attr-defined]
-    return process
-
-
-def _start(process: BaseProcess) -> None:
-    """Start a process; where that starts the fork server, let it leave SIGTERM to this one."""
-    if _HAS_FORKSERVER:
-        resource_tracker.ensure_running()  # whose own start would let SIGTERM through again
-    with held_back(signal.SIGTERM):
-        process.start()
 
 
 def _poll_of(*handles: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -57,9 +58,17 @@ class TestAnAnswer:
 
 class TestAStart:
     def test_that_is_interrupted_by_the_caller_s_deadline_is_no_fault(self, monkeypatch):
-        monkeypatch.setattr(BaseProcess, "start", lambda _: time_out())
-        with pytest.raises(TimeoutError, match="my own deadline"):
-            WatchedVecEnv([Told])
+        def start(_: BaseProcess) -> None:
+            signal.raise_signal(signal.SIGUSR1)
+            time.sleep(1)
+
+        before = signal.signal(signal.SIGUSR1, lambda *_: time_out())
+        monkeypatch.setattr(BaseProcess, "start", start)
+        try:
+            with pytest.raises(TimeoutError, match="my own deadline"):
+                WatchedVecEnv([Told])
+        finally:
+            signal.signal(signal.SIGUSR1, before)
 
 
 class TestClose:
