@@ -48,6 +48,10 @@ class Raised(NamedTuple):
     """The exception itself, pickled; None where it cannot be."""
 
 
+Step = tuple[Any, float, bool, dict[str, Any], dict[str, Any] | Raised | None]
+"""Observation, reward, done, info, and of a reset after it the info or the failure."""
+
+
 class Host:
     """An environment, and all that can be asked of it."""
 
@@ -65,14 +69,17 @@ class Host:
         observation, info = self.env.reset(seed=seed, **({"options": options} if options else {}))
         return observation, info
 
-    def step(self, action: Any) -> tuple[Any, float, bool, dict[str, Any], dict[str, Any] | None]:
-        """Return observation, reward, done, info, and where done the info of the reset that followed."""
+    def step(self, action: Any) -> Step:
+        """Return observation, reward, done, info, and where done the info or the failure of the reset that followed."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         info["TimeLimit.truncated"] = truncated and not terminated
         if not (terminated or truncated):
             return observation, float(reward), False, info, None
         info["terminal_observation"] = observation
-        observation, reset_info = self.env.reset()
+        try:
+            observation, reset_info = self.env.reset()
+        except BaseException as error:
+            return observation, float(reward), True, info, _as_data(error)
         return observation, float(reward), True, info, reset_info
 
     def render(self) -> Any:

@@ -16,9 +16,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
 from rims_rl.envs.watched.crew import Crew
-from rims_rl.envs.watched.host import PICKLE_PROTOCOL
+from rims_rl.envs.watched.faults import Trouble
+from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised, Step
 from rims_rl.envs.watched.patience import Patience
-from rims_rl.envs.watched.worker import Worker
+from rims_rl.envs.watched.worker import Worker, told
 from rims_rl.errors import ConfigError, RimsError
 
 
@@ -30,7 +31,8 @@ class WatchedVecEnv(VecEnv):
     (None without one), and the log has a warning. The step then returns the new episode's observation, reward 0, done,
     and an info {"TimeLimit.truncated": True, "terminal_observation": the last one that was returned,
     "worker_restarted": one line on what happened}, so that a learner bootstraps over the gap. The other copies' results
-    are what they would have been. Where a reset goes wrong, the new environment's observation is all that is told.
+    are what they would have been. Where a reset goes wrong, the new environment's observation is all that is told; so
+    it is where an episode ended as it should and the reset after it raises; a process that dies takes that end along.
 
     A copy that any other call finds dead or hanging is replaced as well; the call goes to the new environment,
     and the copy's next step tells of the gap instead of taking an action. What `set_attr` has set is set again in the
@@ -115,11 +117,12 @@ class WatchedVecEnv(VecEnv):
             raise RimsError("step_wait() needs a step_async() before it")
         self._crew.catch_up()
         self._is_stepping = False
+        ended = [_with_failed_reset(worker) for worker in self._crew.workers]
         self._crew.settle()
         observations, infos = self._buffers(), []
         rewards, dones = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, bool)
         for index, worker in enumerate(self._crew.workers):
-            answer = worker.outcome if worker.gap is None else _over_the_gap(worker)
+            answer = worker.outcome if worker.gap is None else _over_the_gap(worker, ended[index])
             worker.observation, rewards[index], dones[index], info, reset_info = answer
             infos.append(info)
             self.reset_infos[index] = self.reset_infos[index] if reset_info is None else reset_info
@@ -199,9 +202,18 @@ class WatchedVecEnv(VecEnv):
             raise worker.misfit(error) from error
 
 
-def _over_the_gap(worker: Worker) -> tuple[Any, float, bool, dict[str, Any], dict[str, Any]]:
-    """Return the step that tells of a new episode in the place of one that broke off."""
+def _with_failed_reset(worker: Worker) -> Step | None:
+    """Return a step that ended its episode where the reset after it failed, which becomes the worker's outcome."""
+    if worker.gap is not None or isinstance(worker.outcome, Trouble) or not isinstance(worker.outcome[-1], Raised):
+        return None
+    step: Step = worker.outcome
+    worker.outcome = told(worker.outcome[-1])
+    return step
+
+
+def _over_the_gap(worker: Worker, ended: Step | None) -> Step:
+    """Return the step that tells of a new process's episode in the place of one that broke off, or had ended."""
     observation, reset_info = worker.outcome
     info = {"TimeLimit.truncated": True, "terminal_observation": worker.observation, "worker_restarted": worker.gap}
     worker.gap = None
-    return observation, 0.0, True, info, reset_info
+    return (observation, 0.0, True, info, reset_info) if ended is None else (observation, *ended[1:4], reset_info)

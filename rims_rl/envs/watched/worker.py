@@ -217,7 +217,7 @@ def _decoded(answer: bytes) -> Any:
     """Return the value in an answer, or the Trouble that it tells of."""
     try:
         value, raised = pickle.loads(answer)
-        return value if raised is None else _told(raised)
+        return value if raised is None else told(raised)
     except TimeoutError:  # as in `Worker._try`
         raise
     except Exception as error:
@@ -229,7 +229,8 @@ def _interruption() -> Trouble:
     return Trouble("was interrupted by this process")
 
 
-def _told(raised: Raised) -> Trouble:
+def told(raised: Raised) -> Trouble:
+    """Return an exception in the worker as a Trouble."""
     error: Exception | None = None
     with suppress(Exception):  # its class may be known to the worker alone
         error = None if raised.error is None else pickle.loads(raised.error)
