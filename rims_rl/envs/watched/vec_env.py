@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
@@ -17,9 +16,9 @@ from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
 from rims_rl.envs.watched.crew import Crew
 from rims_rl.envs.watched.faults import Trouble
-from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised, Step
+from rims_rl.envs.watched.host import Raised, Step
 from rims_rl.envs.watched.patience import Patience
-from rims_rl.envs.watched.worker import Worker, told
+from rims_rl.envs.watched.worker import Worker, request_for, told
 from rims_rl.errors import ConfigError, RimsError
 
 
@@ -55,6 +54,8 @@ class WatchedVecEnv(VecEnv):
         self.patience = patience or Patience()
         self._crew = Crew(env_fns, self.patience)
         self._is_stepping = False
+        self._unsent: list[tuple[Worker, Any, bytes]] = []
+        """What the step under way has yet to send."""
         with self._crew.ended_on_error():
             built = self._crew.build()
             self._keys, self._shapes, self._dtypes = obs_space_info(built.observation_space)
@@ -87,8 +88,10 @@ class WatchedVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """Begin a new episode in every copy; return their observations. A step that is under way is dropped."""
         self._be_free(drop_step=True)
-        for worker, seed, options in zip(self._crew.workers, self._seeds, self._options, strict=True):
-            worker.ask_reset(seed, options)
+        pairs = zip(self._seeds, self._options, strict=True)
+        requests = [request_for("reset", seed, options) for seed, options in pairs]  # all, before any is sent
+        for worker, seed, request in zip(self._crew.workers, self._seeds, requests, strict=True):
+            worker.send_reset(seed, request)
         self._crew.catch_up()
         self._crew.settle(self._options)
         self._reset_seeds()
@@ -102,19 +105,25 @@ class WatchedVecEnv(VecEnv):
         return dict_to_obs(self.observation_space, observations)
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Send every copy its action; raises ConfigError unless there is one for each."""
+        """Send every copy its action.
+
+        Raises:
+            ConfigError: unless there is one for each. What pickling one raises is raised, too, before any is sent.
+        """
         self._be_free()
         if len(actions) != self.num_envs:
             raise ConfigError(f"step needs one action for each of {self.num_envs} environments, got {len(actions)}")
-        for worker, action in zip(self._crew.workers, actions, strict=True):
-            worker.ask_step(action)
+        requests = [request_for("step", action) for action in actions]  # all, before any is sent
+        self._unsent = list(zip(self._crew.workers, actions, requests, strict=True))
         self._is_stepping = True
+        self._send_steps()
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the step; return observations, rewards (n,) float32, dones (n,) bool, infos."""
         self._crew.check_open()
         if not self._is_stepping:
             raise RimsError("step_wait() needs a step_async() before it")
+        self._send_steps()
         self._crew.catch_up()
         self._is_stepping = False
         ended = [_with_failed_reset(worker) for worker in self._crew.workers]
@@ -174,11 +183,17 @@ class WatchedVecEnv(VecEnv):
     def _ask(self, indices: VecEnvIndices, command: str, *arguments: Any) -> list[Any]:
         """Return the answers of some copies; one that is asked twice answers twice."""
         self._be_free()
-        request = pickle.dumps((command, arguments), PICKLE_PROTOCOL)
+        request = request_for(command, *arguments)
         asked = [self._crew.workers[index] for index in self._get_indices(indices)]
         if len(set(asked)) == len(asked):
             return self._crew.answers(asked, request)
         return [answer for worker in asked for answer in self._crew.answers([worker], request)]
+
+    def _send_steps(self) -> None:
+        """Send the actions, or after an interrupt those that were not sent."""
+        while self._unsent:
+            worker, action, request = self._unsent.pop(0)
+            worker.send_step(action, request)
 
     def _be_free(self, *, drop_step: bool = False) -> None:
         """Leave no request unanswered."""
@@ -186,6 +201,7 @@ class WatchedVecEnv(VecEnv):
         if self._is_stepping and not drop_step:
             raise RimsError("a step is under way; call step_wait() first")
         self._is_stepping = False
+        self._unsent = []
         self._crew.catch_up()
 
     def _buffers(self) -> dict[Any, NDArray[Any]]:

@@ -91,7 +91,7 @@ class Worker:
             return
         self._poll = _poll_of(self.connection.fileno(), self.process.sentinel)
         self.allow(seconds)
-        self.ask("build", self._make, self.attributes)
+        self.send(request_for("build", self._make, self.attributes))
 
     def allow(self, seconds: float | None) -> None:
         """Let a message, either way, stand still for so long; None: for ever."""
@@ -103,28 +103,24 @@ class Worker:
                 pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time_value)
                 pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time_value)
 
-    def ask_reset(self, seed: int | None, options: dict[str, Any]) -> None:
+    def send_reset(self, seed: int | None, request: bytes) -> None:
         """Ask for a new episode as the caller of the VecEnv wants it."""
         if seed is not None:
             self._seed = self._given_seed = seed
         self._action = None
-        self.ask("reset", seed, options)
+        self.send(request)
 
     def ask_first_reset(self, options: dict[str, Any]) -> None:
         """Ask a process that has taken the place of another for its first episode."""
-        self.ask("reset", self._seed, options)
+        self.send(request_for("reset", self._seed, options))
 
-    def ask_step(self, action: Any) -> None:
+    def send_step(self, action: Any, request: bytes) -> None:
         """Ask for a step, or where the last episode broke off for a new one."""
         if self.gap is None:
             self._action = action
-            self.ask("step", action)
+            self.send(request)
         else:
-            self.ask("reset", None, {})
-
-    def ask(self, command: str, *arguments: Any) -> None:
-        """Send a request, a method of `Host`; raises what pickling the arguments raises, before anything is sent."""
-        self.send(pickle.dumps((command, arguments), PICKLE_PROTOCOL))
+            self.send(request_for("reset", None, {}))
 
     def send(self, request: bytes) -> None:
         """Send a pickled request; does nothing where the process is lost."""
@@ -201,6 +197,11 @@ class Worker:
         except BaseException:
             self.lose(_interruption())
             raise
+
+
+def request_for(command: str, *arguments: Any) -> bytes:
+    """Return a request, a method of `Host` and its arguments; raises what pickling them raises."""
+    return pickle.dumps((command, arguments), PICKLE_PROTOCOL)
 
 
 def _poll_of(*handles: int) -> Any:

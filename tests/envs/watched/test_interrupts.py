@@ -10,10 +10,12 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rims_rl.envs.watched import WatchedVecEnv, crew
 from rims_rl.envs.watched.faults import Trouble
+from rims_rl.envs.watched.worker import Worker
 from tests.envs.watched.worlds import Told
 
 pytestmark = pytest.mark.faults
@@ -69,6 +71,43 @@ class TestAStart:
                 WatchedVecEnv([Told])
         finally:
             signal.signal(signal.SIGUSR1, before)
+
+
+class TestAStep:
+    def test_whose_action_cannot_be_pickled_is_taken_by_no_copy(self, watch):
+        env = watch({}, {})
+        env.reset()
+        actions = np.empty(2, object)
+        actions[:] = [1, lambda: 0]
+        with pytest.raises((pickle.PicklingError, AttributeError), match="pickle"):
+            env.step(actions)
+        assert env.step([1, 1])[0][:, 2].tolist() == [1, 1]
+
+    def test_that_is_interrupted_between_two_copies_is_taken_once_by_each(self, watch, monkeypatch):
+        env = watch({}, {})
+        env.reset()
+        original = Worker.send_step
+
+        def send(worker: Worker, *given: Any) -> None:
+            original(worker, *given)
+            monkeypatch.setattr(Worker, "send_step", original)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Worker, "send_step", send)
+        with pytest.raises(KeyboardInterrupt):
+            env.step([1, 1])
+        assert env.step_wait()[0][:, 2].tolist() == [1, 1]
+        assert env.step([1, 1])[0][:, 2].tolist() == [2, 2]
+
+
+class TestAReset:
+    def test_whose_options_cannot_be_pickled_is_made_by_no_copy(self, watch):
+        env = watch({}, {})
+        env.reset()
+        env.set_options([{}, {"how": lambda: 0}])
+        with pytest.raises((pickle.PicklingError, AttributeError), match="pickle"):
+            env.reset()
+        assert env.step([1, 1])[0][:, 1].tolist() == [0, 0]
 
 
 class TestClose:
