@@ -136,7 +136,7 @@ def gather(workers: Iterable[Worker], seconds: float | None) -> None:
     while owing := [worker for worker in owing if worker.owes]:
         handles: dict[Any, Worker] = {}
         for worker in owing:
-            handles |= {worker.connection: worker, worker.process.sentinel: worker}
+            handles |= dict.fromkeys(worker.handles, worker)
         ready = clock.count(partial(wait, list(handles)))
         for worker in {handles[handle] for handle in ready}:
             worker.listen(worker.connection in ready)
@@ -154,12 +154,11 @@ def end(workers: Sequence[Worker], seconds: float) -> None:
     workers = [worker for worker in workers if worker.is_begun]
     try:
         for worker in workers:
-            worker.connection.close()  # which an idle worker takes for a request to close its environment
+            worker.let_go()  # which an idle worker takes for a request to close its environment
         _join(workers, seconds)
     finally:  # after an interrupt, too: multiprocessing would wait for ever for a process that is stopped
         for worker in workers:
-            if worker.process.is_alive():
-                worker.process.kill()
+            worker.kill()
         _join(workers, _SECONDS_TO_DIE)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import select
+import signal
 import socket
 import struct
 import traceback
@@ -25,6 +26,8 @@ from rims_rl.envs.watched.starting import NotStarted, started
 from rims_rl.errors import EnvironmentFault, RimsError
 
 _BRIEF_SECONDS, _SECONDS_TO_DIE = 0.05, 1.0
+_UNKNOWN_CODE = 255
+"""What multiprocessing takes for the exit code of a process whose fork server has died."""
 
 
 class Worker:
@@ -56,6 +59,8 @@ class Worker:
         self._action: Any = None
         self._seconds: float | None = None
         self._poll: Any = None
+        self._is_orphan = False
+        """Whether the fork server has died, so that the connection alone tells of the process."""
 
     @property
     def is_begun(self) -> bool:
@@ -66,6 +71,11 @@ class Worker:
     def is_lost(self) -> bool:
         """Whether the process can't be asked any more."""
         return isinstance(self.outcome, Trouble) and self.outcome.is_lost
+
+    @property
+    def handles(self) -> list[Any]:
+        """What becomes readable with an answer or with the end of the process."""
+        return [self.connection] if self._is_orphan else [self.connection, self.process.sentinel]
 
     @property
     def culprit(self) -> str:
@@ -89,7 +99,8 @@ class Worker:
         except NotStarted as error:
             self.lose(Trouble(str(error)))
             return
-        self._poll = _poll_of(self.connection.fileno(), self.process.sentinel)
+        self._is_orphan = False
+        self._poll = _poll_of(*self.handles)
         self.allow(seconds)
         self.send(request_for("build", self._make, self.attributes))
 
@@ -139,14 +150,38 @@ class Worker:
         return bool(ready)
 
     def listen(self, is_readable: bool) -> None:
-        """Take the answer, or see that the process has ended instead."""
-        self._try(partial(self._take, self.connection.recv_bytes if is_readable else self._last_words))
+        """Take the answer, or see that the process has ended instead, or only the fork server that would tell."""
+        if not is_readable and self.notice_orphan():
+            self._poll = _poll_of(*self.handles)
+        else:
+            self._try(partial(self._take, self.connection.recv_bytes if is_readable else self._last_words))
+
+    def notice_orphan(self) -> bool:
+        """Tell whether only the fork server has ended, which knows the end of a process, and not the process."""
+        self._is_orphan = self.process.exitcode == _UNKNOWN_CODE and not self.connection.poll()
+        return self._is_orphan
 
     def lose(self, trouble: Trouble) -> None:
         """Give the process up and kill it, so that no late answer is taken for the next one."""
         self.owes, self.outcome = False, trouble
-        if self.is_begun and self.process.is_alive():
+        self.kill()
+
+    def let_go(self) -> None:
+        """Close the connection."""
+        if not self.connection.closed:
+            self.notice_orphan()
+            self.connection.close()
+
+    def kill(self) -> None:
+        """Kill the process if there is one that lives, or may live without its fork server."""
+        if not self.is_begun:
+            return
+        if self.process.is_alive():
             self.process.kill()
+        elif self._is_orphan:
+            self._is_orphan = False
+            with suppress(OSError):
+                os.kill(cast(int, self.process.pid), signal.SIGKILL)
 
     def fault(self) -> EnvironmentFault:
         """Return the Trouble that is the outcome as an error, with the worker's traceback."""
