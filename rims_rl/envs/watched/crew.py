@@ -76,6 +76,11 @@ class Crew:
 
     def answers(self, asked: list[Worker], request: bytes) -> list[Any]:
         """Return the answers of some workers, those of lost ones from the processes that take their place."""
+        self.ask(asked, request)
+        return self.outcomes(asked)
+
+    def ask(self, asked: list[Worker], request: bytes) -> None:
+        """Send a request to some workers, or to the processes that take their place, until each has answered."""
         waiting = asked
         while waiting:
             for worker in waiting:
@@ -83,6 +88,9 @@ class Crew:
             gather(waiting, self.patience.seconds)
             waiting = [worker for worker in waiting if worker.is_lost]
             self._mend(waiting)
+
+    def outcomes(self, asked: list[Worker]) -> list[Any]:
+        """Return what some workers have answered, or raise what one of them has raised."""
         for worker in self._in_trouble(asked):
             raise worker.passed_on() or worker.fault()
         return [worker.outcome for worker in asked]

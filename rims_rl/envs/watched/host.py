@@ -57,11 +57,11 @@ class Host:
 
     env: gym.Env[Any, Any]
 
-    def build(self, make: bytes, attributes: Mapping[str, Any]) -> Built:
-        """Make the environment by the pickled function and set these attributes."""
+    def build(self, make: bytes, attributes: Mapping[str, bytes]) -> Built:
+        """Make the environment by the pickled function and set these attributes, whose values are pickled."""
         self.env = _patch_env(pickle.loads(make).var())
         for name, value in attributes.items():
-            self.set_attr(name, value)
+            self.set_attr(name, pickle.loads(value))
         return Built(self.env.observation_space, self.env.action_space, self.env.metadata)
 
     def reset(self, seed: int | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

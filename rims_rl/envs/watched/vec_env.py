@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
@@ -16,7 +17,7 @@ from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
 from rims_rl.envs.watched.crew import Crew
 from rims_rl.envs.watched.faults import Trouble
-from rims_rl.envs.watched.host import Raised, Step
+from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised, Step
 from rims_rl.envs.watched.patience import Patience
 from rims_rl.envs.watched.worker import Worker, request_for, told
 from rims_rl.errors import ConfigError, RimsError
@@ -159,10 +160,14 @@ class WatchedVecEnv(VecEnv):
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of each asked copy, and of those that may take its place."""
-        indices = list(self._get_indices(indices))
-        self._ask(indices, "set_attr", attr_name, value)
-        for index in indices:
-            self._crew.workers[index].attributes[attr_name] = value
+        self._be_free()
+        asked = [self._crew.workers[index] for index in dict.fromkeys(self._get_indices(indices))]
+        kept = pickle.dumps(value, PICKLE_PROTOCOL)  # as it is now
+        self._crew.ask(asked, request_for("set_attr", attr_name, value))
+        for worker in asked:
+            if not isinstance(worker.outcome, Trouble):
+                worker.attributes[attr_name] = kept
+        self._crew.outcomes(asked)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any

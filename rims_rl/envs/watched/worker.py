@@ -44,8 +44,8 @@ class Worker:
         self.restarts = 0
         self.earlier_restarts = 0
         """Those before the run was resumed."""
-        self.attributes: dict[str, Any] = {}
-        """Set anew in every process that takes the place of another."""
+        self.attributes: dict[str, bytes] = {}
+        """Pickled; set anew in every process that takes the place of another."""
         self.observation: Any = None
         """The last one that was seen."""
         self.gap: str | None = None
