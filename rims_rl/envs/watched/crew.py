@@ -30,6 +30,8 @@ class Crew:
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env[Any, Any]]], patience: Patience) -> None:
         if multiprocessing.current_process().daemon:
             raise ConfigError("a daemonic process can have no processes of its own; use subprocess=False here")
+        if not env_fns:
+            raise ConfigError("there must be at least one environment, got none")
         self.workers = [Worker(index, make) for index, make in enumerate(env_fns)]
         self.patience = patience
         self.may_mend = False

@@ -46,7 +46,7 @@ class WatchedVecEnv(VecEnv):
         patience: when a copy counts as hanging, and how often it may be replaced.
 
     Raises:
-        ConfigError: in a daemonic process, which can have no others.
+        ConfigError: without any environment, or in a daemonic process, which can have no others.
         EnvironmentFault: for a fault before the end of the first reset, and for one more than may be mended; then all
             processes have been ended. Its traceback is the worker's.
     """

@@ -26,6 +26,8 @@ from rims_rl.envs.watched.starting import NotStarted, started
 from rims_rl.errors import EnvironmentFault, RimsError
 
 _BRIEF_SECONDS, _SECONDS_TO_DIE = 0.05, 1.0
+_LEAST_SECONDS, _MOST_SECONDS = 1e-3, 3e8
+"""What a socket is told to wait: 0 would be for ever, and ten years are."""
 _UNKNOWN_CODE = 255
 """What multiprocessing takes for the exit code of a process whose fork server has died."""
 
@@ -108,7 +110,8 @@ class Worker:
         """Let a message, either way, stand still for so long; None: for ever."""
         self._seconds = seconds
         if os.name == "posix":
-            time_value = struct.pack("ll", *divmod(round((seconds or 0.0) * 1e6), 10**6))
+            held = 0.0 if seconds is None else min(max(seconds, _LEAST_SECONDS), _MOST_SECONDS)
+            time_value = struct.pack("ll", *divmod(round(held * 1e6), 10**6))
             with socket.socket(fileno=os.dup(self.connection.fileno())) as pipe:
                 pipe.settimeout(None)  # waits, whatever socket.setdefaulttimeout() says
                 pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time_value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import struct
 
@@ -21,6 +22,21 @@ class TestAMessage:
         worker.listen(is_readable=True)
         assert worker.outcome == Trouble("gave no answer within 0.25 s")
         assert (worker.owes, worker.is_lost, worker.process.exitcode) == (False, True, -9)
+
+    @pytest.mark.parametrize("seconds", [1e300, 1e10])
+    def test_may_take_longer_than_any_clock_of_the_system_runs(self, pair, seconds):
+        worker, theirs = pair
+        worker.allow(seconds)
+        theirs.send_bytes(pickle.dumps(("well", None)))
+        worker.listen(is_readable=True)
+        assert worker.outcome == "well"
+
+    def test_is_not_waited_for_without_end_however_short_the_time(self, pair):
+        worker, theirs = pair
+        worker.allow(1e-7)
+        os.write(theirs.fileno(), PART)
+        worker.listen(is_readable=True)
+        assert worker.outcome == Trouble("gave no answer within 1e-07 s")
 
     def test_that_breaks_off_is_a_worker_that_died(self, pair):
         worker, theirs = pair
