@@ -135,7 +135,8 @@ class WatchedVecEnv(VecEnv):
             answer = worker.outcome if worker.gap is None else _over_the_gap(worker, ended[index])
             worker.observation, rewards[index], dones[index], info, reset_info = answer
             infos.append(info)
-            self.reset_infos[index] = self.reset_infos[index] if reset_info is None else reset_info
+            if isinstance(reset_info, dict):
+                self.reset_infos[index] = reset_info
             self._place(worker, observations)
         return dict_to_obs(self.observation_space, observations), rewards, dones, infos
 
