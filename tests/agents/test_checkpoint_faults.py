@@ -98,6 +98,24 @@ class TestAGapAtTheCheckpoint:
         assert plain.num_timesteps == 0
 
 
+class TestAFaultDuringTheResume:
+    def test_costs_no_episode(self, whole):
+        again = model()
+        reset = again.env.reset
+
+        def reset_and_die():
+            first = reset()
+            kill(again.env, 0)
+            return first
+
+        again.env.reset = reset_and_die
+        restore(again, *whole[1].state)
+        assert again.env.restarts == [1, 1]
+        again.learn(2 * ROLLOUT, reset_num_timesteps=False)
+        assert_same(whole[0], again)
+        again.env.close()
+
+
 class TestAFaultRightAfterTheResume:
     def test_is_learned_from_as_without_the_resume(self):
         first, again = model(), model()

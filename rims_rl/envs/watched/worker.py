@@ -161,7 +161,8 @@ class Worker:
 
     def notice_orphan(self) -> bool:
         """Tell whether only the fork server has ended, which knows the end of a process, and not the process."""
-        self._is_orphan = self.process.exitcode == _UNKNOWN_CODE and not self.connection.poll()
+        if self.process.exitcode == _UNKNOWN_CODE and not self.connection.poll():
+            self._is_orphan = True
         return self._is_orphan
 
     def lose(self, trouble: Trouble) -> None:
@@ -242,7 +243,7 @@ def request_for(command: str, *arguments: Any) -> bytes:
     return pickle.dumps((command, arguments), PICKLE_PROTOCOL)
 
 
-def _poll_of(*handles: int) -> Any:
+def _poll_of(*handles: Any) -> Any:
     """Return what waits for one of these handles in two microseconds, or None where the system has no such thing."""
     if not hasattr(select, "poll"):
         return None
