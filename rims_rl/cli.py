@@ -1,7 +1,7 @@
 """The command line: `rims-rl train`, `evaluate`, `robustness`, `record`, and the other commands that `rims-rl` lists.
 
-Bad input is one line on stderr and exit code 2, before anything is made. What a command needs is imported when it runs,
-so that `--help` and `configs` answer at once.
+Bad input is one line on stderr and exit code 2, before anything is made. What an environment raises is a traceback and
+one line. What a command needs is imported when it runs, so that `--help` and `configs` answer at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rims_rl.config import ConfigsConfig, CoresConfig, EvaluateConfig, PlotConfig, RecordConfig
-from rims_rl.errors import ConfigError, RimsError, UnknownNameError
+from rims_rl.errors import ConfigError, EnvironmentFault, RimsError, UnknownNameError
 from rims_rl.options import parse, parse_experiment, parse_robustness, parse_train
 
 _HELP = """\
@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except RimsError as error:
+        if isinstance(error, EnvironmentFault):
+            print(error.traceback, end="", file=sys.stderr)
         print(f"rims-rl: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

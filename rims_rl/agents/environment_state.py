@@ -31,15 +31,14 @@ def can_snapshot(env: VecEnv) -> bool:
 
 def restarts_of(env: VecEnv | None) -> int:
     """Return how often processes of the environments had to be replaced; 0 where they have none."""
-    while isinstance(env, VecEnvWrapper):
-        env = env.venv
-    return sum(getattr(env, "restarts", ()))
+    return sum(getattr(_innermost(env), "restarts", ()))
 
 
 def environment_state(env: VecEnv) -> dict[str, Any]:
-    """Return the snapshots (None where there are none) and the statistics (None without a VecNormalize)."""
+    """Return the snapshots, a VecNormalize's statistics and the faults of processes; None for what isn't there."""
     snapshots = env.env_method("snapshot") if can_snapshot(env) else None
-    return {"snapshots": snapshots, "normalizer": _normalizer_state(unwrap_vec_normalize(env))}
+    faults = getattr(_innermost(env), "fault_state", None)  # after the snapshots, which may find a process dead
+    return {"snapshots": snapshots, "normalizer": _normalizer_state(unwrap_vec_normalize(env)), "faults": faults}
 
 
 def set_environment_state(env: VecEnv, state: Mapping[str, Any], seed: int | None) -> Any:
@@ -49,18 +48,41 @@ def set_environment_state(env: VecEnv, state: Mapping[str, Any], seed: int | Non
         env: environments made like those that the state is from.
         state: what `environment_state` returned.
         seed: for new episodes, so that they aren't those that the run began with.
+
+    Raises:
+        ValueError: where statistics do not fit, or only processes of their own could go on from there.
     """
     normalizer = unwrap_vec_normalize(env)
     _set_normalizer_state(normalizer, state["normalizer"])
     if state["snapshots"] is None and seed is not None:
         env.seed(seed)
     first_obs = env.reset()  # copies that were just made refuse to step before their first reset
+    for index, snapshot in enumerate(state["snapshots"] or ()):
+        env.env_method("restore", snapshot, indices=[index])
+    _set_fault_state(env, state)
     if state["snapshots"] is None:
         return first_obs
-    for index, snapshot in enumerate(state["snapshots"]):
-        env.env_method("restore", snapshot, indices=[index])
     _set_normalizer_state(normalizer, state["normalizer"])
     return None
+
+
+def _innermost(env: VecEnv | None) -> VecEnv | None:
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    return env
+
+
+def _set_fault_state(env: VecEnv, state: Mapping[str, Any]) -> None:
+    """Go on from the faults of processes, if any were stored; new episodes have no gaps any more."""
+    faults = state.get("faults")
+    if faults is None:
+        return
+    gaps = [None for _ in faults["gaps"]] if state["snapshots"] is None else faults["gaps"]
+    inner: Any = _innermost(env)
+    if hasattr(inner, "set_fault_state"):
+        inner.set_fault_state({**faults, "gaps": gaps})
+    elif any(gap is not None for gap in gaps):
+        raise ValueError("the process of one had just been replaced; go on with processes of their own (subprocess)")
 
 
 def _normalizer_state(normalizer: VecNormalize | None) -> dict[str, Any] | None:

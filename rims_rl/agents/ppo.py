@@ -206,7 +206,7 @@ class RIMPPO(RecurrentPPO):
         with self.stopwatch.phase("callbacks"):
             goes_on = callback.on_step()
         self._update_info_buffer(infos, dones)
-        rewards = rewards + self._bootstrap_time_limits(state, dones, infos)
+        rewards = rewards + self._bootstrap_time_limits(state, values, dones, infos)
         buffer.put_outcome(actions, values, distribution.log_prob(actions), rewards, dones)
         self._last_obs, self._last_state = new_obs, state  # type: ignore[assignment]
         self._last_episode_starts = self._memory_starts(dones, infos)
@@ -228,11 +228,19 @@ class RIMPPO(RecurrentPPO):
             return dones
         return np.array([done and not info.get("life_lost", False) for done, info in zip(dones, infos, strict=True)])
 
-    def _bootstrap_time_limits(self, state: Tensor, dones: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
-        """Return gamma times the value of the last observation where a time limit cut an episode, else 0, (B,)."""
+    def _bootstrap_time_limits(
+        self, state: Tensor, values: Tensor, dones: np.ndarray, infos: list[dict[str, Any]]
+    ) -> np.ndarray:
+        """Return gamma times the value of the last observation where an episode was cut, else 0, (B,).
+
+        That of an environment that was replaced is the one that the step began with, whose value is known.
+        """
         bonus = np.zeros(len(dones), dtype=np.float32)
         cut = [i for i, done in enumerate(dones) if done and infos[i].get("TimeLimit.truncated", False)]
         for i in cut:
+            if "worker_restarted" in infos[i]:
+                bonus[i] = self.gamma * values[i].item()
+                continue
             check_finite_observation(infos[i]["terminal_observation"], env=i)
             obs, _ = self.policy.obs_to_tensor(infos[i]["terminal_observation"])
             going_on = torch.zeros(1, dtype=torch.bool, device=self.device)

@@ -29,6 +29,7 @@ _NEEDED = (
 _IF_THERE = ("steps", "log")
 _COUNTS = ("num_timesteps", "_n_updates", "_episode_num")
 _MOST_STEPS = 2**62
+_MOST_RESTARTS, _LONGEST_GAP = 2**31, 10_000
 _NOT_AS_EXPECTED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 
 
@@ -81,6 +82,7 @@ def check_values(model: RIMPPO, state: dict[str, Any], step: int) -> None:
     snapshots = state["environment"]["snapshots"]
     if snapshots is not None and len(_listed(snapshots, "snapshots")) != model.n_envs:
         raise ValueError(f"it has {len(snapshots)} snapshots of environments, expected {model.n_envs}")
+    _check_faults(state["environment"].get("faults"), model.n_envs)
     check_random_state(state["random"])
     state["optimizer"] = checked_optimizer_state(model.policy.optimizer, state["optimizer"])
 
@@ -118,6 +120,21 @@ def _check_steps(guard: Mapping[str, Any]) -> None:
         count = guard.get(name, least)
         if type(count) is not int or not least <= count < _MOST_STEPS:
             raise ValueError(f"its count of {name} is {shortened(count)}")
+
+
+def _check_faults(faults: Mapping[str, Any] | None, n_envs: int) -> None:
+    """Raise ValueError unless they are a count and a text, or None, for each environment; older states have none."""
+    if faults is None:
+        return
+    restarts, gaps = (_listed(faults[name], name) for name in ("restarts", "gaps"))
+    if len(restarts) != n_envs or len(gaps) != n_envs:
+        raise ValueError(f"it has {len(restarts)} counts of restarts and {len(gaps)} gaps, expected {n_envs} of each")
+    for count in restarts:
+        if type(count) is not int or not 0 <= count < _MOST_RESTARTS:
+            raise ValueError(f"its count of restarts is {shortened(count)}")
+    for gap in gaps:
+        if gap is not None and not (isinstance(gap, str) and len(gap) <= _LONGEST_GAP):
+            raise ValueError(f"its gap is {shortened(gap)}")
 
 
 def _check_log(log: Mapping[str, Any]) -> None:

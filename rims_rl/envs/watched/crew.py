@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -31,6 +30,8 @@ class Crew:
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env[Any, Any]]], patience: Patience) -> None:
         if multiprocessing.current_process().daemon:
             raise ConfigError("a daemonic process can have no processes of its own; use subprocess=False here")
+        if not env_fns:
+            raise ConfigError("there must be at least one environment, got none")
         self.workers = [Worker(index, make) for index, make in enumerate(env_fns)]
         self.patience = patience
         self.may_mend = False
@@ -77,6 +78,11 @@ class Crew:
 
     def answers(self, asked: list[Worker], request: bytes) -> list[Any]:
         """Return the answers of some workers, those of lost ones from the processes that take their place."""
+        self.ask(asked, request)
+        return self.outcomes(asked)
+
+    def ask(self, asked: list[Worker], request: bytes) -> None:
+        """Send a request to some workers, or to the processes that take their place, until each has answered."""
         waiting = asked
         while waiting:
             for worker in waiting:
@@ -84,6 +90,9 @@ class Crew:
             gather(waiting, self.patience.seconds)
             waiting = [worker for worker in waiting if worker.is_lost]
             self._mend(waiting)
+
+    def outcomes(self, asked: list[Worker]) -> list[Any]:
+        """Return what some workers have answered, or raise what one of them has raised."""
         for worker in self._in_trouble(asked):
             raise worker.passed_on() or worker.fault()
         return [worker.outcome for worker in asked]
@@ -97,7 +106,8 @@ class Crew:
             worker.start(self.patience.seconds_to_start)
         gather(workers, self.patience.seconds_to_start)
         for worker in workers:
-            worker.allow(self.patience.seconds)
+            if not worker.is_lost:
+                worker.allow(self.patience.seconds)
 
     def _mend(self, troubled: list[Worker], options: Sequence[dict[str, Any]] | None = None) -> None:
         """Replace processes until each copy has begun a new episode, or raise the fault that may not be mended."""
@@ -122,7 +132,8 @@ class Crew:
         worker.gap = worker.gap or str(fault)
         seed = "no seed" if worker.next_seed is None else f"seed {worker.next_seed}"
         told = "%s; a new process takes its place with %s (restart %d of %d)"
-        _log.warning(told, fault, seed, worker.restarts, self.patience.restarts)
+        behind = f"\n{fault.traceback.rstrip()}" if fault.traceback else ""
+        _log.warning(f"{told}%s", fault, seed, worker.restarts, self.patience.restarts, behind)
 
 
 def gather(workers: Iterable[Worker], seconds: float | None) -> None:
@@ -135,7 +146,7 @@ def gather(workers: Iterable[Worker], seconds: float | None) -> None:
     while owing := [worker for worker in owing if worker.owes]:
         handles: dict[Any, Worker] = {}
         for worker in owing:
-            handles |= {worker.connection: worker, worker.process.sentinel: worker}
+            handles |= dict.fromkeys(worker.handles, worker)
         ready = clock.count(partial(wait, list(handles)))
         for worker in {handles[handle] for handle in ready}:
             worker.listen(worker.connection in ready)
@@ -149,15 +160,15 @@ def _lose_all(workers: list[Worker], trouble: Trouble) -> None:
 
 
 def end(workers: Sequence[Worker], seconds: float) -> None:
-    """End the processes: politely within some seconds, then by SIGTERM, then by SIGKILL."""
+    """End the processes: politely within some seconds, then by SIGKILL."""
     workers = [worker for worker in workers if worker.is_begun]
-    for worker in workers:
-        worker.connection.close()  # which an idle worker takes for a request to close its environment
-    _join(workers, seconds)
-    for force in (BaseProcess.terminate, BaseProcess.kill):
+    try:
         for worker in workers:
-            if worker.process.is_alive():
-                force(worker.process)
+            worker.let_go()  # which an idle worker takes for a request to close its environment
+        _join(workers, seconds)
+    finally:  # after an interrupt, too: multiprocessing would wait for ever for a process that is stopped
+        for worker in workers:
+            worker.kill()
         _join(workers, _SECONDS_TO_DIE)
 
 

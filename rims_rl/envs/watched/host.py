@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -47,16 +48,20 @@ class Raised(NamedTuple):
     """The exception itself, pickled; None where it cannot be."""
 
 
+Step = tuple[Any, float, bool, dict[str, Any], dict[str, Any] | Raised | None]
+"""Observation, reward, done, info, and of a reset after it the info or the failure."""
+
+
 class Host:
     """An environment, and all that can be asked of it."""
 
     env: gym.Env[Any, Any]
 
-    def build(self, make: bytes, attributes: Mapping[str, Any]) -> Built:
-        """Make the environment by the pickled function and set these attributes."""
+    def build(self, make: bytes, attributes: Mapping[str, bytes]) -> Built:
+        """Make the environment by the pickled function and set these attributes, whose values are pickled."""
         self.env = _patch_env(pickle.loads(make).var())
         for name, value in attributes.items():
-            self.set_attr(name, value)
+            self.set_attr(name, pickle.loads(value))
         return Built(self.env.observation_space, self.env.action_space, self.env.metadata)
 
     def reset(self, seed: int | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -64,14 +69,17 @@ class Host:
         observation, info = self.env.reset(seed=seed, **({"options": options} if options else {}))
         return observation, info
 
-    def step(self, action: Any) -> tuple[Any, float, bool, dict[str, Any], dict[str, Any] | None]:
-        """Return observation, reward, done, info, and where done the info of the reset that followed."""
+    def step(self, action: Any) -> Step:
+        """Return observation, reward, done, info, and where done the info or the failure of the reset that followed."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         info["TimeLimit.truncated"] = truncated and not terminated
         if not (terminated or truncated):
             return observation, float(reward), False, info, None
         info["terminal_observation"] = observation
-        observation, reset_info = self.env.reset()
+        try:
+            observation, reset_info = self.env.reset()
+        except BaseException as error:
+            return observation, float(reward), True, info, _as_data(error)
         return observation, float(reward), True, info, reset_info
 
     def render(self) -> Any:
@@ -137,14 +145,26 @@ def _pickled(error: BaseException) -> bytes | None:
 
 
 def _set_up_process() -> None:
-    """Leave Ctrl-C to the process that trains, end on SIGTERM and with the parent, and tell where native code fails."""
+    """Leave Ctrl-C and SIGTERM to the process that trains, end with it, and tell where native code fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _do_nothing)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    _let_go_of_the_fork_server()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(RuntimeError, OSError):  # there may be no stderr
         faulthandler.enable()
+
+
+def _do_nothing(*_: object) -> None:
+    """Handle a signal; one that is ignored would be ignored by an environment's own processes as well."""
+
+
+def _let_go_of_the_fork_server() -> None:
+    """Close what every child of the fork server holds, as it would live as long as the last of them."""
+    held = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if held is not None:
+        os.close(held)
 
 
 def _end_with_parent() -> None:

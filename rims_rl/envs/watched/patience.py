@@ -13,7 +13,8 @@ from rims_rl.errors import ConfigError
 
 SECONDS_TO_START = 120.0
 """At least so long may all workers together take to start."""
-_LONGEST_WAIT = 1.0
+_LONGEST_WAIT, _WAITS = 1.0, 10
+"""Seconds that are waited at a time, and how often at least: each time, a stop of this process may cost as much."""
 _Ready = TypeVar("_Ready")
 
 
@@ -65,10 +66,11 @@ class Clock:
 
     def __init__(self, seconds: float | None) -> None:
         self.left = math.inf if seconds is None else seconds
+        self._longest = min(_LONGEST_WAIT, self.left / _WAITS)
 
     def count(self, wait: Callable[[float], _Ready]) -> _Ready:
         """Return what `wait` returns, which is told how many seconds it may take."""
-        longest, began = min(self.left, _LONGEST_WAIT), time.monotonic()
+        longest, began = min(self.left, self._longest), time.monotonic()
         ready = wait(longest)
         self.left -= min(time.monotonic() - began, longest)
         return ready

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -16,9 +16,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
 from rims_rl.envs.watched.crew import Crew
-from rims_rl.envs.watched.host import PICKLE_PROTOCOL
+from rims_rl.envs.watched.faults import Trouble
+from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised, Step
 from rims_rl.envs.watched.patience import Patience
-from rims_rl.envs.watched.worker import Worker
+from rims_rl.envs.watched.worker import Worker, request_for, told
 from rims_rl.errors import ConfigError, RimsError
 
 
@@ -28,9 +29,10 @@ class WatchedVecEnv(VecEnv):
     A copy that raises, dies or gives no answer during a step is replaced: a new process makes a new environment and
     resets it, with a seed derived from the last one that the copy was given, its index and the number of its restarts
     (None without one), and the log has a warning. The step then returns the new episode's observation, reward 0, done,
-    and an info {"TimeLimit.truncated": True, "terminal_observation": the last observation that was seen,
+    and an info {"TimeLimit.truncated": True, "terminal_observation": the last one that was returned,
     "worker_restarted": one line on what happened}, so that a learner bootstraps over the gap. The other copies' results
-    are what they would have been. Where a reset goes wrong, the new environment's observation is all that is told.
+    are what they would have been. Where a reset goes wrong, the new environment's observation is all that is told; so
+    it is where an episode ended as it should and the reset after it raises; a process that dies takes that end along.
 
     A copy that any other call finds dead or hanging is replaced as well; the call goes to the new environment,
     and the copy's next step tells of the gap instead of taking an action. What `set_attr` has set is set again in the
@@ -44,7 +46,7 @@ class WatchedVecEnv(VecEnv):
         patience: when a copy counts as hanging, and how often it may be replaced.
 
     Raises:
-        ConfigError: in a daemonic process, which can have no others.
+        ConfigError: without any environment, or in a daemonic process, which can have no others.
         EnvironmentFault: for a fault before the end of the first reset, and for one more than may be mended; then all
             processes have been ended. Its traceback is the worker's.
     """
@@ -53,6 +55,8 @@ class WatchedVecEnv(VecEnv):
         self.patience = patience or Patience()
         self._crew = Crew(env_fns, self.patience)
         self._is_stepping = False
+        self._unsent: list[tuple[Worker, Any, bytes]] = []
+        """What the step under way has yet to send."""
         with self._crew.ended_on_error():
             built = self._crew.build()
             self._keys, self._shapes, self._dtypes = obs_space_info(built.observation_space)
@@ -61,8 +65,21 @@ class WatchedVecEnv(VecEnv):
 
     @property
     def restarts(self) -> list[int]:
-        """How often each copy has been replaced."""
-        return [worker.restarts for worker in self._crew.workers]
+        """How often each copy has been replaced, before a resume, too."""
+        return [worker.earlier_restarts + worker.restarts for worker in self._crew.workers]
+
+    @property
+    def fault_state(self) -> dict[str, list[Any]]:
+        """What a resumed run must know: the restarts, and the gaps that the next step will tell of (None: none)."""
+        return {"restarts": self.restarts, "gaps": [worker.gap for worker in self._crew.workers]}
+
+    def set_fault_state(self, state: Mapping[str, Sequence[Any]]) -> None:
+        """Go on counting restarts, and let the next step tell of gaps, as where this `fault_state` is from.
+
+        Call it after the reset that a resumed run begins with. `Patience.restarts` is for the restarts from then on.
+        """
+        for worker, restarts, gap in zip(self._crew.workers, state["restarts"], state["gaps"], strict=True):
+            worker.earlier_restarts, worker.gap = restarts, gap
 
     @property
     def processes(self) -> list[BaseProcess]:
@@ -72,8 +89,10 @@ class WatchedVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """Begin a new episode in every copy; return their observations. A step that is under way is dropped."""
         self._be_free(drop_step=True)
-        for worker, seed, options in zip(self._crew.workers, self._seeds, self._options, strict=True):
-            worker.ask_reset(seed, options)
+        pairs = zip(self._seeds, self._options, strict=True)
+        requests = [request_for("reset", seed, options) for seed, options in pairs]  # all, before any is sent
+        for worker, seed, request in zip(self._crew.workers, self._seeds, requests, strict=True):
+            worker.send_reset(seed, request)
         self._crew.catch_up()
         self._crew.settle(self._options)
         self._reset_seeds()
@@ -87,29 +106,37 @@ class WatchedVecEnv(VecEnv):
         return dict_to_obs(self.observation_space, observations)
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Send every copy its action; raises ConfigError unless there is one for each."""
+        """Send every copy its action.
+
+        Raises:
+            ConfigError: unless there is one for each. What pickling one raises is raised, too, before any is sent.
+        """
         self._be_free()
         if len(actions) != self.num_envs:
             raise ConfigError(f"step needs one action for each of {self.num_envs} environments, got {len(actions)}")
-        for worker, action in zip(self._crew.workers, actions, strict=True):
-            worker.ask_step(action)
+        requests = [request_for("step", action) for action in actions]  # all, before any is sent
+        self._unsent = list(zip(self._crew.workers, actions, requests, strict=True))
         self._is_stepping = True
+        self._send_steps()
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the step; return observations, rewards (n,) float32, dones (n,) bool, infos."""
         self._crew.check_open()
         if not self._is_stepping:
             raise RimsError("step_wait() needs a step_async() before it")
+        self._send_steps()
         self._crew.catch_up()
         self._is_stepping = False
+        ended = [_with_failed_reset(worker) for worker in self._crew.workers]
         self._crew.settle()
         observations, infos = self._buffers(), []
         rewards, dones = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, bool)
         for index, worker in enumerate(self._crew.workers):
-            answer = worker.outcome if worker.gap is None else _over_the_gap(worker)
+            answer = worker.outcome if worker.gap is None else _over_the_gap(worker, ended[index])
             worker.observation, rewards[index], dones[index], info, reset_info = answer
             infos.append(info)
-            self.reset_infos[index] = self.reset_infos[index] if reset_info is None else reset_info
+            if isinstance(reset_info, dict):
+                self.reset_infos[index] = reset_info
             self._place(worker, observations)
         return dict_to_obs(self.observation_space, observations), rewards, dones, infos
 
@@ -134,10 +161,14 @@ class WatchedVecEnv(VecEnv):
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of each asked copy, and of those that may take its place."""
-        indices = list(self._get_indices(indices))
-        self._ask(indices, "set_attr", attr_name, value)
-        for index in indices:
-            self._crew.workers[index].attributes[attr_name] = value
+        self._be_free()
+        asked = [self._crew.workers[index] for index in dict.fromkeys(self._get_indices(indices))]
+        kept = pickle.dumps(value, PICKLE_PROTOCOL)  # as it is now
+        self._crew.ask(asked, request_for("set_attr", attr_name, value))
+        for worker in asked:
+            if not isinstance(worker.outcome, Trouble):
+                worker.attributes[attr_name] = kept
+        self._crew.outcomes(asked)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
@@ -158,11 +189,17 @@ class WatchedVecEnv(VecEnv):
     def _ask(self, indices: VecEnvIndices, command: str, *arguments: Any) -> list[Any]:
         """Return the answers of some copies; one that is asked twice answers twice."""
         self._be_free()
-        request = pickle.dumps((command, arguments), PICKLE_PROTOCOL)
+        request = request_for(command, *arguments)
         asked = [self._crew.workers[index] for index in self._get_indices(indices)]
         if len(set(asked)) == len(asked):
             return self._crew.answers(asked, request)
         return [answer for worker in asked for answer in self._crew.answers([worker], request)]
+
+    def _send_steps(self) -> None:
+        """Send the actions, or after an interrupt those that were not sent."""
+        while self._unsent:
+            worker, action, request = self._unsent.pop(0)
+            worker.send_step(action, request)
 
     def _be_free(self, *, drop_step: bool = False) -> None:
         """Leave no request unanswered."""
@@ -170,6 +207,7 @@ class WatchedVecEnv(VecEnv):
         if self._is_stepping and not drop_step:
             raise RimsError("a step is under way; call step_wait() first")
         self._is_stepping = False
+        self._unsent = []
         self._crew.catch_up()
 
     def _buffers(self) -> dict[Any, NDArray[Any]]:
@@ -186,9 +224,18 @@ class WatchedVecEnv(VecEnv):
             raise worker.misfit(error) from error
 
 
-def _over_the_gap(worker: Worker) -> tuple[Any, float, bool, dict[str, Any], dict[str, Any]]:
-    """Return the step that tells of a new episode in the place of one that broke off."""
+def _with_failed_reset(worker: Worker) -> Step | None:
+    """Return a step that ended its episode where the reset after it failed, which becomes the worker's outcome."""
+    if worker.gap is not None or isinstance(worker.outcome, Trouble) or not isinstance(worker.outcome[-1], Raised):
+        return None
+    step: Step = worker.outcome
+    worker.outcome = told(worker.outcome[-1])
+    return step
+
+
+def _over_the_gap(worker: Worker, ended: Step | None) -> Step:
+    """Return the step that tells of a new process's episode in the place of one that broke off, or had ended."""
     observation, reset_info = worker.outcome
     info = {"TimeLimit.truncated": True, "terminal_observation": worker.observation, "worker_restarted": worker.gap}
     worker.gap = None
-    return observation, 0.0, True, info, reset_info
+    return (observation, 0.0, True, info, reset_info) if ended is None else (observation, *ended[1:4], reset_info)

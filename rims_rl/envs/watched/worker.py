@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import select
+import signal
 import socket
 import struct
 import traceback
@@ -21,12 +21,15 @@ import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper
 
 from rims_rl.envs.watched.faults import Trouble, culprit, death, last_line, silence
-from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised, serve
+from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised
+from rims_rl.envs.watched.starting import NotStarted, started
 from rims_rl.errors import EnvironmentFault, RimsError
 
-_HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
-_PRELOADED = ["__main__", "rims_rl.envs"]
 _BRIEF_SECONDS, _SECONDS_TO_DIE = 0.05, 1.0
+_LEAST_SECONDS, _MOST_SECONDS = 1e-3, 3e8
+"""What a socket is told to wait: 0 would be for ever, and ten years are."""
+_UNKNOWN_CODE = 255
+"""What multiprocessing takes for the exit code of a process whose fork server has died."""
 
 
 class Worker:
@@ -41,8 +44,10 @@ class Worker:
     def __init__(self, index: int, make: Callable[[], gym.Env[Any, Any]]) -> None:
         self.index = index
         self.restarts = 0
-        self.attributes: dict[str, Any] = {}
-        """Set anew in every process that takes the place of another."""
+        self.earlier_restarts = 0
+        """Those before the run was resumed."""
+        self.attributes: dict[str, bytes] = {}
+        """Pickled; set anew in every process that takes the place of another."""
         self.observation: Any = None
         """The last one that was seen."""
         self.gap: str | None = None
@@ -56,6 +61,8 @@ class Worker:
         self._action: Any = None
         self._seconds: float | None = None
         self._poll: Any = None
+        self._is_orphan = False
+        """Whether the fork server has died, so that the connection alone tells of the process."""
 
     @property
     def is_begun(self) -> bool:
@@ -68,65 +75,66 @@ class Worker:
         return isinstance(self.outcome, Trouble) and self.outcome.is_lost
 
     @property
+    def handles(self) -> list[Any]:
+        """What becomes readable with an answer or with the end of the process."""
+        return [self.connection] if self._is_orphan else [self.connection, self.process.sentinel]
+
+    @property
     def culprit(self) -> str:
         """Which copy it is, with its seed and its last action."""
         return culprit(self.index, self._seed, self._action, self.restarts)
 
     @property
     def next_seed(self) -> int | None:
-        """The seed after the present restart, below 2**31: from the copy's given seed, its index and its restarts."""
+        """The seed after the present restart, below 2**31: from the copy's given seed, its index and all restarts."""
         if self._given_seed is None:
             return None
-        return int(np.random.SeedSequence([self._given_seed, self.index, self.restarts]).generate_state(1)[0] >> 1)
+        made_of = [self._given_seed, self.index, self.earlier_restarts + self.restarts]
+        return int(np.random.SeedSequence(made_of).generate_state(1)[0] >> 1)
 
     def start(self, seconds: float | None) -> None:
         """Start a process and ask it to build the environment, for which it may take so long."""
         self.outcome = self._action = None
         self._seed = self.next_seed if self.restarts else None
-        self.connection, theirs = multiprocessing.Pipe()
         try:
-            self.process = _process(theirs, f"environment {self.index}")
-            self.process.start()
-        except (OSError, EOFError) as error:
-            self.lose(Trouble(f"could not be started: {last_line(error)}"))
+            self.process, self.connection = started(f"environment {self.index}", seconds)
+        except NotStarted as error:
+            self.lose(Trouble(str(error)))
             return
-        finally:
-            theirs.close()  # so that the death of the worker is the end of the connection
-        self._poll = _poll_of(self.connection.fileno(), self.process.sentinel)
+        self._is_orphan = False
+        self._poll = _poll_of(*self.handles)
         self.allow(seconds)
-        self.ask("build", self._make, self.attributes)
+        self.send(request_for("build", self._make, self.attributes))
 
     def allow(self, seconds: float | None) -> None:
         """Let a message, either way, stand still for so long; None: for ever."""
         self._seconds = seconds
         if os.name == "posix":
-            time_value = struct.pack("ll", *divmod(round((seconds or 0.0) * 1e6), 10**6))
+            held = 0.0 if seconds is None else min(max(seconds, _LEAST_SECONDS), _MOST_SECONDS)
+            time_value = struct.pack("ll", *divmod(round(held * 1e6), 10**6))
             with socket.socket(fileno=os.dup(self.connection.fileno())) as pipe:
+                pipe.settimeout(None)  # waits, whatever socket.setdefaulttimeout() says
                 pipe.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time_value)
                 pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time_value)
 
-    def ask_reset(self, seed: int | None, options: dict[str, Any]) -> None:
+    def send_reset(self, seed: int | None, request: bytes) -> None:
         """Ask for a new episode as the caller of the VecEnv wants it."""
         if seed is not None:
             self._seed = self._given_seed = seed
         self._action = None
-        self.ask("reset", seed, options)
+        self.send(request)
 
     def ask_first_reset(self, options: dict[str, Any]) -> None:
         """Ask a process that has taken the place of another for its first episode."""
-        self.ask("reset", self._seed, options)
+        self.send(request_for("reset", self._seed, options))
 
-    def ask_step(self, action: Any) -> None:
+    def send_step(self, action: Any, request: bytes) -> None:
         """Ask for a step, or where the last episode broke off for a new one."""
         if self.gap is None:
             self._action = action
-            self.ask("step", action)
+            self.send(request)
         else:
-            self.ask("reset", None, {})
-
-    def ask(self, command: str, *arguments: Any) -> None:
-        """Send a request, a method of `Host`; raises what pickling the arguments raises, before anything is sent."""
-        self.send(pickle.dumps((command, arguments), PICKLE_PROTOCOL))
+            self.send(request_for("reset", None, {}))
 
     def send(self, request: bytes) -> None:
         """Send a pickled request; does nothing where the process is lost."""
@@ -145,16 +153,39 @@ class Worker:
         return bool(ready)
 
     def listen(self, is_readable: bool) -> None:
-        """Take the answer, or see that the process has ended instead."""
-        answer = self._try(self.connection.recv_bytes if is_readable else self._last_words)
-        if answer is not None:
-            self.owes, self.outcome = False, _decoded(answer)
+        """Take the answer, or see that the process has ended instead, or only the fork server that would tell."""
+        if not is_readable and self.notice_orphan():
+            self._poll = _poll_of(*self.handles)
+        else:
+            self._try(partial(self._take, self.connection.recv_bytes if is_readable else self._last_words))
+
+    def notice_orphan(self) -> bool:
+        """Tell whether only the fork server has ended, which knows the end of a process, and not the process."""
+        if self.process.exitcode == _UNKNOWN_CODE and not self.connection.poll():
+            self._is_orphan = True
+        return self._is_orphan
 
     def lose(self, trouble: Trouble) -> None:
         """Give the process up and kill it, so that no late answer is taken for the next one."""
         self.owes, self.outcome = False, trouble
+        self.kill()
+
+    def let_go(self) -> None:
+        """Close the connection."""
+        if not self.connection.closed:
+            self.notice_orphan()
+            self.connection.close()
+
+    def kill(self) -> None:
+        """Kill the process if there is one that lives, or may live without its fork server."""
+        if not self.is_begun:
+            return
         if self.process.is_alive():
             self.process.kill()
+        elif self._is_orphan:
+            self._is_orphan = False
+            with suppress(OSError):
+                os.kill(cast(int, self.process.pid), signal.SIGKILL)
 
     def fault(self) -> EnvironmentFault:
         """Return the Trouble that is the outcome as an error, with the worker's traceback."""
@@ -181,36 +212,38 @@ class Worker:
         """Return the fault that the last observation doesn't fit into its space."""
         return EnvironmentFault(f"{self.culprit} gave an observation that does not fit its space: {last_line(error)}")
 
+    def _take(self, receive: Callable[[], bytes]) -> None:
+        self.outcome = _decoded(receive())
+        self.owes = False
+
     def _last_words(self) -> bytes:
         if not self.connection.poll():
             raise EOFError
         return self.connection.recv_bytes()
 
-    def _try(self, exchange: Callable[[], bytes | None]) -> bytes | None:
-        """Return what came over the connection, and None where it is lost; lost it is after an interrupt, too."""
+    def _try(self, exchange: Callable[[], None]) -> None:
+        """Use the connection, and see where it is lost; lost it is after an interrupt, too."""
         try:
-            return exchange()
+            exchange()
         except BlockingIOError:  # the worker was stopped in the middle of a message
             self.lose(silence(self._seconds or 0.0))
+        except TimeoutError:  # from a signal handler of the caller's: the connection has none
+            self.lose(_interruption())
+            raise
         except (EOFError, OSError):
             self.process.join(_SECONDS_TO_DIE)
             self.lose(death(self.process.exitcode))
         except BaseException:
-            self.lose(Trouble("was interrupted by this process"))
+            self.lose(_interruption())
             raise
-        return None
 
 
-def _process(connection: Connection, name: str) -> BaseProcess:
-    """Return a worker that has not been started; forking this process itself is not safe once torch has threads."""
-    context = multiprocessing.get_context("forkserver" if _HAS_FORKSERVER else "spawn")
-    if _HAS_FORKSERVER:
-        context.set_forkserver_preload(_PRELOADED)
-    process: BaseProcess = context.Process(target=serve, args=(connection,), name=name, daemon=True)  # type: ignore[attr-defined]
-    return process
+def request_for(command: str, *arguments: Any) -> bytes:
+    """Return a request, a method of `Host` and its arguments; raises what pickling them raises."""
+    return pickle.dumps((command, arguments), PICKLE_PROTOCOL)
 
 
-def _poll_of(*handles: int) -> Any:
+def _poll_of(*handles: Any) -> Any:
     """Return what waits for one of these handles in two microseconds, or None where the system has no such thing."""
     if not hasattr(select, "poll"):
         return None
@@ -224,13 +257,20 @@ def _decoded(answer: bytes) -> Any:
     """Return the value in an answer, or the Trouble that it tells of."""
     try:
         value, raised = pickle.loads(answer)
-        return value if raised is None else _told(raised)
+        return value if raised is None else told(raised)
+    except TimeoutError:  # as in `Worker._try`
+        raise
     except Exception as error:
         reason = f"gave an answer that cannot be unpickled here: {last_line(error)}"
         return Trouble(reason, is_lost=False, traceback=traceback.format_exc())
 
 
-def _told(raised: Raised) -> Trouble:
+def _interruption() -> Trouble:
+    return Trouble("was interrupted by this process")
+
+
+def told(raised: Raised) -> Trouble:
+    """Return an exception in the worker as a Trouble."""
     error: Exception | None = None
     with suppress(Exception):  # its class may be known to the worker alone
         error = None if raised.error is None else pickle.loads(raised.error)

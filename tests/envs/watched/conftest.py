@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,10 +12,15 @@ from typing import Any
 import pytest
 
 from rims_rl.envs.watched import Patience, WatchedVecEnv
+from rims_rl.envs.watched.worker import Worker
 from tests.envs.watched.worlds import Told
 
 SECONDS_PER_TEST = 60
 Watch = Callable[..., WatchedVecEnv]
+
+
+class TooLong(BaseException):
+    """A test hangs; nothing catches this."""
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +28,7 @@ def _wall_limit() -> Iterator[None]:
     """Let a test that hangs fail."""
 
     def fail(*_: object) -> None:
-        raise TimeoutError(f"the test took more than {SECONDS_PER_TEST} s")
+        raise TooLong(f"the test took more than {SECONDS_PER_TEST} s")
 
     before = signal.signal(signal.SIGALRM, fail)
     signal.alarm(SECONDS_PER_TEST)
@@ -44,3 +50,30 @@ def watch(_wall_limit: None) -> Iterator[Watch]:
             return env
 
         yield make
+
+
+class FakeProcess:
+    """Lives until it is killed."""
+
+    exitcode: int | None = None
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+    def kill(self) -> None:
+        self.exitcode = -9
+
+    def join(self, seconds: float) -> None:
+        self.exitcode = 3
+
+
+@pytest.fixture
+def pair():
+    """A worker that waits for an answer, and the other end of its connection."""
+    worker: Any = Worker(0, Told)
+    worker.connection, theirs = multiprocessing.Pipe()
+    worker.process, worker.owes = FakeProcess(), True
+    worker.allow(0.25)
+    yield worker, theirs
+    worker.connection.close()
+    theirs.close()

@@ -100,7 +100,7 @@ class TestClose:
         os.kill(stopped.pid, signal.SIGSTOP)
         env.step_async(np.zeros(4, int))
         env.close()
-        assert [process.exitcode for process in env.processes] == [-9, -9, -15, 0]
+        assert [process.exitcode for process in env.processes] == [-9, -9, -9, 0]
 
     def test_comes_with_the_last_reference(self):
         env = WatchedVecEnv([Told, Told])

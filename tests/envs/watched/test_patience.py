@@ -70,20 +70,25 @@ class TestPatience:
 class TestClock:
     def test_counts_what_was_waited(self, time):
         clock = Clock(2.5)
-        for passed in (0.25, 0.5):
-            assert clock.count(lambda seconds, passed=passed: self._wait(time, passed, seconds)) == 1.0
-        assert clock.left == 1.75
+        for passed in (0.125, 0.25):
+            assert clock.count(lambda seconds, passed=passed: self._wait(time, passed, seconds)) == 0.25
+        assert clock.left == 2.125
 
     def test_tells_how_long_may_be_waited_at_most(self, time):
-        clock = Clock(1.75)
-        assert clock.count(lambda seconds: self._wait(time, seconds, seconds)) == 1.0
-        assert clock.count(lambda seconds: self._wait(time, seconds, seconds)) == 0.75
+        clock = Clock(10.5)
+        waits = [clock.count(lambda seconds: self._wait(time, seconds, seconds)) for _ in range(11)]
+        assert waits == [1.0] * 10 + [0.5]
         assert clock.left == 0.0
 
     def test_hardly_counts_the_time_in_which_the_program_was_stopped(self, time):
         clock = Clock(60.0)
         clock.count(lambda seconds: self._wait(time, 3600.0, seconds))
         assert clock.left == 59.0
+
+    def test_hardly_counts_it_where_the_limit_is_short(self, time):
+        clock = Clock(0.5)
+        clock.count(lambda seconds: self._wait(time, 3600.0, seconds))
+        assert clock.left == 0.45
 
     def test_never_ends_without_a_limit(self, time):
         clock = Clock(None)

@@ -176,6 +176,10 @@ class TestOneThingAtATime:
             with pytest.raises(RimsError, match=r"^these environments have been closed; make new ones$"):
                 call()
 
+    def test_none_at_all_are_refused(self):
+        with pytest.raises(ConfigError, match=r"^there must be at least one environment, got none$"):
+            WatchedVecEnv([])
+
     def test_a_daemonic_process_can_have_none(self, monkeypatch):
         monkeypatch.setattr(type(multiprocessing.current_process()), "daemon", True)
         with pytest.raises(ConfigError, match="a daemonic process can have no processes of its own"):

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import pickle
+import socket
 import struct
-from typing import Any
 
 import pytest
 
 from rims_rl.envs.watched.faults import Trouble
-from rims_rl.envs.watched.worker import Worker
-from tests.envs.watched.worlds import Told
 
 pytestmark = pytest.mark.faults
 PART = struct.pack("!i", 1000) + b"not yet a thousand bytes"
-
-
-class FakeProcess:
-    """Lives until it is killed."""
-
-    exitcode: int | None = None
-
-    def is_alive(self) -> bool:
-        return self.exitcode is None
-
-    def kill(self) -> None:
-        self.exitcode = -9
-
-    def join(self, seconds: float) -> None:
-        self.exitcode = 3
-
-
-@pytest.fixture
-def pair():
-    """A worker that waits for an answer, and the other end of its connection."""
-    worker: Any = Worker(0, Told)
-    worker.connection, theirs = multiprocessing.Pipe()
-    worker.process, worker.owes = FakeProcess(), True
-    worker.allow(0.25)
-    yield worker, theirs
-    worker.connection.close()
-    theirs.close()
 
 
 class TestAMessage:
@@ -51,6 +22,21 @@ class TestAMessage:
         worker.listen(is_readable=True)
         assert worker.outcome == Trouble("gave no answer within 0.25 s")
         assert (worker.owes, worker.is_lost, worker.process.exitcode) == (False, True, -9)
+
+    @pytest.mark.parametrize("seconds", [1e300, 1e10])
+    def test_may_take_longer_than_any_clock_of_the_system_runs(self, pair, seconds):
+        worker, theirs = pair
+        worker.allow(seconds)
+        theirs.send_bytes(pickle.dumps(("well", None)))
+        worker.listen(is_readable=True)
+        assert worker.outcome == "well"
+
+    def test_is_not_waited_for_without_end_however_short_the_time(self, pair):
+        worker, theirs = pair
+        worker.allow(1e-7)
+        os.write(theirs.fileno(), PART)
+        worker.listen(is_readable=True)
+        assert worker.outcome == Trouble("gave no answer within 1e-07 s")
 
     def test_that_breaks_off_is_a_worker_that_died(self, pair):
         worker, theirs = pair
@@ -82,3 +68,13 @@ class TestAMessage:
         worker.send(b"anything")
         assert worker.outcome.reason == "died with exit code 7"
         assert not theirs.poll()
+
+    def test_is_waited_for_whatever_the_default_of_other_sockets(self, pair):
+        worker, _ = pair
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(30)
+        try:
+            worker.allow(0.25)
+        finally:
+            socket.setdefaulttimeout(before)
+        assert os.get_blocking(worker.connection.fileno())

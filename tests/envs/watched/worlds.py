@@ -47,6 +47,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "sleep": lambda: time.sleep(1000),
+    "nap": lambda: time.sleep(0.3),
     "raise": lambda: 1 // 0,
     "quit": lambda: sys.exit(5),
     "complain": _complain,

@@ -1,0 +1,75 @@
+"""SIGTERM is for the process that trains, even where a scheduler sends it to the whole process group."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.envs.watched.worlds import Told
+
+pytestmark = pytest.mark.faults
+
+TERMINATED_GROUP = """
+import os, signal
+from functools import partial
+from multiprocessing import forkserver
+from rims_rl.envs.watched import Patience, WatchedVecEnv
+from tests.envs.watched.worlds import Told
+
+if __name__ == "__main__":
+    heard = []
+    signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    env = WatchedVecEnv([Told, partial(Told, [("step", "nap")])], Patience(30.0, restarts=0))
+    env.reset()
+    server = forkserver._forkserver._forkserver_pid
+    os.killpg(0, signal.SIGTERM)
+    env.step([0, 0])
+    env.step_async([0, 0])
+    os.killpg(0, signal.SIGTERM)
+    env.step_wait()
+    print(len(heard), env.restarts, os.waitpid(server, os.WNOHANG))
+    env.close()
+"""
+
+
+class Parent(Told):
+    """Has a process of its own."""
+
+    def code_of_a_child(self) -> int:
+        child = subprocess.Popen(["sleep", "30"])
+        child.terminate()
+        return child.wait(20)
+
+
+def output_of(program: str, folder: Path) -> str:
+    """Return what a program in a process group of its own prints."""
+    file = folder / "program.py"
+    file.write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=environment, start_new_session=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class TestSigterm:
+    def test_to_the_whole_group_costs_no_worker(self, tmp_path):
+        assert output_of(TERMINATED_GROUP, tmp_path) == "2 [0, 0] (0, 0)\n"
+
+    def test_ends_processes_of_an_environment_as_ever(self, watch):
+        assert watch({}, kind=Parent).env_method("code_of_a_child") == [-signal.SIGTERM]
+
+    def test_ends_other_processes_of_the_fork_server_as_ever(self, watch):
+        watch({})
+        other = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(30,), daemon=True)
+        other.start()
+        other.terminate()
+        other.join(20)
+        assert other.exitcode == -signal.SIGTERM
