@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -202,7 +202,7 @@ def check_network(config: TrainConfig, stored: Stored) -> None:
     check_fit(*_maker(config, stored), str(stored.path))
 
 
-def _maker(config: TrainConfig, stored: Stored) -> tuple[Callable[..., RIMPolicy], dict[str, Tensor]]:
+def _maker(config: TrainConfig, stored: Stored) -> tuple[partial[RIMPolicy], dict[str, Tensor]]:
     """Return what builds the policy of a checkpoint as a run's settings say, and its weights."""
     about = _mapping(stored.manifest, "about")
     if "observation_space" not in about or "action_space" not in about:

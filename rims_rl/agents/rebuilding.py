@@ -6,8 +6,9 @@ which takes no memory, and compared with the file; then its size is at most the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _SPARE_PARAMETERS = 64
 """Parameters that are registered on the way and that no file holds, such as SB3's placeholder for an LSTM."""
+_MOST_SKETCHES = 40
+"""Policies' worth of parameters that are registered where the core's width is searched for (`core_parameters`)."""
 _MOST_UNSAVED = 2**26
 """Numbers that a policy may hold beside its weights, and in the memory of one episode: 256 MiB in float32."""
 _CANNOT = (
@@ -29,7 +32,7 @@ _CANNOT = (
 )  # fmt: skip
 
 
-def rebuilt(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
+def rebuilt(make: partial[RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
     """Return the policy that `make` builds, with these weights; torch's random state stays as it was.
 
     Args:
@@ -44,7 +47,7 @@ def rebuilt(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where
     return rebuilt_by_own_classes(make, weights, where)
 
 
-def rebuilt_by_own_classes(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
+def rebuilt_by_own_classes(make: partial[RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
     """Do the same without a sketch, for classes of the caller's own: the settings may ask them for any size."""
     with _told(where), torch.random.fork_rng(devices=[]):
         policy = make()
@@ -53,10 +56,11 @@ def rebuilt_by_own_classes(make: Callable[..., RIMPolicy], weights: Mapping[str,
     return policy
 
 
-def check_fit(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where: str) -> None:
+def check_fit(make: partial[RIMPolicy], weights: Mapping[str, Tensor], where: str) -> None:
     """Raise CheckpointError unless `make` builds a policy with these weights; takes no memory for it."""
-    most = len(weights) + _SPARE_PARAMETERS
-    with _told(where), torch.device("meta"), torch.random.fork_rng(devices=[]), _at_most(most):
+    is_searched = make.keywords.get("core_parameters") is not None
+    most = (len(weights) + _SPARE_PARAMETERS) * (_MOST_SKETCHES if is_searched else 1)
+    with _told(where), torch.device("meta"), torch.random.fork_rng(devices=[]), _at_most(most, len(weights)):
         sketch = make(optimizer_kwargs={"fused": False})  # the fused form wants numbers
     check_weights(sketch, weights, where)
     saved = sketch.state_dict().keys()
@@ -80,7 +84,7 @@ def _told(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _at_most(count: int) -> Iterator[None]:
+def _at_most(count: int, in_file: int) -> Iterator[None]:
     """Let the body register so many parameters and no more: a number of layers can be large without taking memory."""
     registered = 0
 
@@ -88,7 +92,7 @@ def _at_most(count: int) -> Iterator[None]:
         nonlocal registered
         registered += 1
         if registered > count:
-            raise ValueError(f"it has more than the file's {count - _SPARE_PARAMETERS} weights")
+            raise ValueError(f"it has more than the file's {in_file} weights")
 
     hook = register_module_parameter_registration_hook(count_them)
     try:
