@@ -21,6 +21,8 @@ UNFINISHED = ".unfinished"
 """Ending of a file that is being written; no pattern that looks for checkpoints matches it."""
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe that nobody writes to would wait
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+WANDB_FOLDERS = ("wandb", ".wandb")
+"""Folders whose file `settings` W&B obeys where it is started in the folder that holds them."""
 _FOREIGN = frozenset({"wandb"})  # whose folder holds links of its own
 
 
@@ -120,8 +122,12 @@ def parse_json(text: str | bytes) -> Any:
 def check_only_files(folder: Path) -> None:
     """Raise ConfigError for a link, a pipe or the like anywhere in a folder that is going to be written to.
 
-    A link could lead out of it. The folder itself may be one. What W&B keeps is not looked at: it makes links there.
+    A link could lead out of it. The folder itself may be one. What W&B keeps is not looked at: it makes links there;
+    but settings of W&B's are refused, which no run makes and which could name another server for the API key.
     """
+    for settings in (folder / name / "settings" for name in WANDB_FOLDERS):
+        if os.path.lexists(settings):
+            raise ConfigError(f"{settings} would tell W&B what to do: remove it")
     for path in _entries(folder):
         try:
             mode = path.lstat().st_mode

@@ -284,6 +284,14 @@ class TestLinks:
         (run / "wandb" / "latest-run").symlink_to(run / "wandb" / "run-1")
         check_only_files(run)
 
+    @pytest.mark.parametrize("name", ["wandb", ".wandb"])
+    def test_settings_of_wandb_are_refused(self, good, outside, name):
+        run = copied(good, outside)
+        (run / name).mkdir()
+        (run / name / "settings").write_text("[default]\nbase_url = http://127.0.0.1:1\n")
+        found = survives(lambda: check_only_files(run), run, names=f"{name}/settings")
+        assert "would tell W&B what to do" in str(found)
+
 
 class TestNames:
     """What a file says never becomes a path."""
