@@ -6,7 +6,7 @@ which takes no memory, and compared with the file; then its size is at most the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -58,12 +58,20 @@ def rebuilt_by_own_classes(make: partial[RIMPolicy], weights: Mapping[str, Tenso
 
 def check_fit(make: partial[RIMPolicy], weights: Mapping[str, Tensor], where: str) -> None:
     """Raise CheckpointError unless `make` builds a policy with these weights; takes no memory for it."""
+    in_file = {tensor.data_ptr() or name: tensor.nbytes for name, tensor in weights.items()}
     is_searched = make.keywords.get("core_parameters") is not None
-    most = (len(weights) + _SPARE_PARAMETERS) * (_MOST_SKETCHES if is_searched else 1)
-    with _told(where), torch.device("meta"), torch.random.fork_rng(devices=[]), _at_most(most, len(weights)):
+    most = (len(in_file) + _SPARE_PARAMETERS) * (_MOST_SKETCHES if is_searched else 1)
+    with _told(where), torch.device("meta"), torch.random.fork_rng(devices=[]), _at_most(most, len(in_file)):
         sketch = make(optimizer_kwargs={"fused": False})  # the fused form wants numbers
     check_weights(sketch, weights, where)
-    saved = sketch.state_dict().keys()
+    saved = sketch.state_dict(keep_vars=True)
+    if sum({id(tensor): tensor.nbytes for tensor in saved.values()}.values()) > sum(in_file.values()):
+        raise CheckpointError(f"{where} does not fit this network: it holds one weight in the place of several")
+    _check_unsaved(sketch, saved, where)
+
+
+def _check_unsaved(sketch: RIMPolicy, saved: Container[str], where: str) -> None:
+    """Raise CheckpointError when a policy holds too many numbers that no file does."""
     unsaved = sum(buffer.numel() for name, buffer in sketch.named_buffers() if name not in saved)
     if max(unsaved, sketch.core.state_size) > _MOST_UNSAVED:
         numbers = max(unsaved, sketch.core.state_size)

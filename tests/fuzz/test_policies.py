@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -145,6 +146,31 @@ class TestSizes:
     @pytest.mark.parametrize("which", ["observation_space", "action_space"])
     def test_spaces(self, good, space, which):
         self.refused(good, "rim", **{which: space})
+
+    def layered(self, good: Path, layers: int, width: int, *, shared: bool) -> Path:
+        """Write a policy of so many layers, whose weights are one tensor each or all the same."""
+        weights, manifest = read_tensors(good / "rim.safetensors")
+        entries, stem = json.loads((good / "rim.json").read_text()), good / "layered"
+        first = weights["mlp_extractor.policy_net.0.weight"].shape[1]
+        weights = {name: tensor for name, tensor in weights.items() if "mlp_extractor" not in name}
+        same = {shape: torch.zeros(shape) for shape in ((width,), (width, width), (width, first))}
+        for layer, net in itertools.product(range(layers), ("policy_net", "value_net")):
+            for name, shape in (("weight", (width, width if layer else first)), ("bias", (width,))):
+                weights[f"mlp_extractor.{net}.{2 * layer}.{name}"] = same[shape] if shared else torch.zeros(shape)
+        weights |= {"action_net.weight": torch.zeros(3, width), "value_net.weight": torch.zeros(1, width)}
+        entries["settings"]["net_arch"] = [width] * layers
+        write_tensors(stem.with_suffix(".safetensors"), weights, manifest)
+        stem.with_suffix(".json").write_text(json.dumps(with_sum(stem, entries)))
+        return stem
+
+    @pytest.mark.parametrize(("layers", "width"), [(3, 1024), (200, 1024)])
+    def test_one_weight_under_many_names(self, good, layers, width):
+        stem = self.layered(good, layers, width, shared=True)
+        found = survives(lambda: load_policy(stem), good, names=stem.name, seconds=3)
+        assert isinstance(found, CheckpointError)
+
+    def test_as_many_weights_as_layers_are_taken(self, good):
+        assert isinstance(load_policy(self.layered(good, 3, 64, shared=False)), RIMPolicy)
 
     def test_a_space_in_a_space_in_a_space(self, good):
         space: dict[str, Any] = {"kind": "Discrete", "n": 2, "start": 0}
