@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ATARI_STEPS = 27_000
 """Half an hour of play, the usual limit of Atari evaluations."""
 OTHER_STEPS = 100_000
-"""Limit for environments without one of their own, so that an evaluation ends."""
+"""Limit for environments without one of their own, and the largest that a run's settings can ask for."""
 CHANGES = ("variant", "mode", "difficulty")
 """Settings by which an Atari game is another one than the usual."""
 _SHOWN_RULES = ("distractor", "distractor_split", *CHANGES)
@@ -216,11 +216,18 @@ def evaluation_env(
             settings["terminal_on_life_loss"] = True  # the memory is wiped there as it was in training
     elif max_steps is not None:
         settings["max_episode_steps"] = max_steps
-    elif not has_step_limit(run.env):
-        settings.setdefault("max_episode_steps", OTHER_STEPS)
+    elif not _ends(settings.get("max_episode_steps"), run.env):
+        settings["max_episode_steps"] = OTHER_STEPS
     return make_env(
         run.env, n_envs, seed, protocol=protocol, route=route, frame_stack=run.frame_stack, training=False, **settings
     )
+
+
+def _ends(limit: Any, env: str) -> bool:
+    """Whether this limit, or without one the environment's own, ends a game; Gymnasium takes -1 for no limit at all."""
+    if isinstance(limit, int | float):
+        return 0 < limit <= OTHER_STEPS
+    return limit is not None or has_step_limit(env)
 
 
 def step_limit(run: TrainConfig) -> int:

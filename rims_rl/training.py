@@ -45,6 +45,9 @@ from rims_rl.storage.tensor_files import write_tensors
 from rims_rl.tracking import WandbRun, WandbWriter, start_wandb, stored_run_id
 from rims_rl.validation import check_settings
 
+_MOST_FINAL_MINUTES = 60.0
+"""Cap on the time of the evaluation after training; those during training have one of their own."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -290,7 +293,9 @@ def _send_results(session: Session, tracker: WandbRun) -> None:
     files = [folder.policy_stem.with_suffix(ending) for ending in (".safetensors", ".json")]
     tracker.log_artifact(files, f"policy-{tracker.id}")
     if config.eval_freq:
-        result = evaluate_run(EvaluateConfig(run=folder.path, episodes=config.eval_episodes, n_envs=config.n_envs))
+        copies, limit = config.n_envs, _MOST_FINAL_MINUTES
+        asked = EvaluateConfig(run=folder.path, episodes=config.eval_episodes, n_envs=copies, max_minutes=limit)
+        result = evaluate_run(asked)
         tracker.log({"eval/final_reward": result["mean"]}, session.model.num_timesteps)
 
 

@@ -18,7 +18,10 @@ _AT_LEAST_ZERO = (
     "seed", "save_freq", "eval_freq", "video_freq", "torch_threads", "ent_coef", "vf_coef", "most_skipped",
     "env_restarts",
 )  # fmt: skip
-_AT_MOST = {"n_envs": 65_536, "n_steps": 2**24, "batch_size": 2**31, "n_epochs": 100_000, "torch_threads": MOST_THREADS}
+_AT_MOST = {
+    "n_envs": 65_536, "n_steps": 2**24, "batch_size": 2**31, "n_epochs": 100_000, "torch_threads": MOST_THREADS,
+    "eval_episodes": 100_000,
+}  # fmt: skip
 _POSITIVE_IF_GIVEN = ("max_grad_norm", "clip_range_vf", "target_kl", "core_parameters", "step_timeout")
 _LARGEST = 1e38  # that float32 holds
 _MOST_SEED = 2**31 - 1

@@ -194,6 +194,15 @@ class TestEnvironments:
         assert play_episodes(policy, given, 1).episodes == [Episode(4.0, 4, True)]
 
     @pytest.mark.faults
+    @pytest.mark.parametrize("limit", [-1, -1.0, 0, 10, 10**18, 1e300])
+    def test_a_run_cannot_ask_for_none(self, monkeypatch: pytest.MonkeyPatch, limit: float) -> None:
+        """Gymnasium takes -1 for no limit at all, even where the environment has one."""
+        monkeypatch.setattr(evaluation, "OTHER_STEPS", 9)
+        env = evaluation_env(TrainConfig(env=endless(), env_kwargs={"max_episode_steps": limit}), 1, 3)
+        policy: Any = Watcher()
+        assert play_episodes(policy, env, 1, most_seconds=5).episodes == [Episode(9.0, 9, True)]
+
+    @pytest.mark.faults
     def test_games_that_go_on_when_time_is_over_are_cut_with_their_score_so_far(self) -> None:
         env = evaluation_env(TrainConfig(env=endless()), 2, 3)
         policy: Any = Watcher()
