@@ -6,6 +6,7 @@ so that `--help` and `configs` answer at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from rims_rl.config import ConfigsConfig, CoresConfig, EvaluateConfig, PlotConfig, RecordConfig
 from rims_rl.errors import ConfigError, RimsError, UnknownNameError
 from rims_rl.options import parse, parse_experiment, parse_robustness, parse_train
+from rims_rl.output import PrintableFormatter
 
 _HELP = """\
 usage: rims-rl COMMAND [OPTIONS]
@@ -75,6 +77,8 @@ Each takes some minutes and wants an idle machine. `rims-rl bench core --help` e
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 130 or 143 when stopped by a signal."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if logging.lastResort is not None:  # what prints warnings where nobody has set up logging
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
         return _dispatch(words)
     except RimsError as error:

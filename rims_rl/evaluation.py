@@ -18,7 +18,7 @@ from rims_rl.envs import is_atari, make_env, resolve_game
 from rims_rl.envs.distractors.distractor import AnyDistractor
 from rims_rl.envs.make import has_step_limit
 from rims_rl.envs.protocols import FRAME_SKIP
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, printable
 from rims_rl.loading import load_agent, locate
 from rims_rl.runs import describe_run, load_config
 from rims_rl.scores import human_normalised
@@ -346,10 +346,12 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 def print_result(result: dict[str, Any]) -> None:
     """Print a result as a table: the score, then how it came about."""
     from rich import box, get_console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.ROUNDED, show_header=False, border_style="dim", title_justify="left")
-    table.title = f"[bold]{result['env']}[/bold], {result['core']}, {result['trained_steps']:,} steps of training"
+    game, steps = escape(printable(result["env"])), f"{result['trained_steps']:,} steps of training"
+    table.title = f"[bold]{game}[/bold], {result['core']}, {steps}"
     for name, text in _lines(result):
         table.add_row(name, text)
     get_console().print(table)
@@ -367,7 +369,7 @@ def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("episodes", f"{result['episodes']}{cut}; {result['mean_length']:,.0f} steps on average"))
     if "protocol" in result:
         lines.append(("protocol", f"{result['protocol']}, route {result['route']}"))
-    lines += [(name.replace("_", " "), escape(str(result[name]))) for name in _SHOWN_RULES if name in result]
+    lines += [(name.replace("_", " "), escape(printable(str(result[name])))) for name in _SHOWN_RULES if name in result]
     lines += [("actions", f"{result['actions']}, seed {result['games_seed']}"), ("weights", str(result["checkpoint"]))]
     lines.append(("speed", f"{result['steps_per_second']:,.0f} steps/s"))
     return lines

@@ -25,7 +25,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
-from rims_rl.errors import ConfigError, said
+from rims_rl.errors import ConfigError, printable, said
 from rims_rl.storage.plain_files import read_bytes, write_text
 
 _log = logging.getLogger(__name__)
@@ -128,9 +128,9 @@ def _block(group: str, entries: Mapping[str, float | int | str]) -> tuple[Table,
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False, expand=True)
     table.add_column(no_wrap=True, ratio=1)
     table.add_column(no_wrap=True, justify="right")
-    table.add_row(Text(group, style="bold cyan"), "")
+    table.add_row(Text(printable(group), style="bold cyan"), "")
     for name, value in entries.items():
-        table.add_row(Text(name), Text(readable(name, value)))
+        table.add_row(Text(printable(name)), Text(printable(readable(name, value))))
     return table, len(entries) + 1
 
 

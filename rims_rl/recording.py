@@ -19,7 +19,7 @@ from rims_rl.config import RecordConfig, TrainConfig
 from rims_rl.drawing import HEIGHT, WIDTH, Painter
 from rims_rl.envs import is_atari, resolve_game
 from rims_rl.envs.distractors.distractor import as_distractors
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, printable
 from rims_rl.evaluation import CHANGES, View, check_spaces, evaluation_env
 from rims_rl.loading import load_agent, locate
 from rims_rl.playback import Step, action_names, play
@@ -72,7 +72,7 @@ def record_run(config: RecordConfig) -> Recorded:
     finally:
         env.close()
     end = "the episode's end" if recorded.ended else "--max-steps"
-    print(f"{path}: {recorded.frames:,} steps up to {end}, score {recorded.score:,.0f}")
+    print(printable(f"{path}: {recorded.frames:,} steps up to {end}, score {recorded.score:,.0f}"))
     return recorded
 
 

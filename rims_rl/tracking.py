@@ -18,12 +18,12 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import Any, Literal
 
-from rich import get_console
 from stable_baselines3.common.logger import KVWriter
 
 from rims_rl.config import TrainConfig, as_plain
 from rims_rl.errors import ConfigError, shortened
 from rims_rl.logging import loggable
+from rims_rl.output import say
 from rims_rl.runs import RunFolder
 from rims_rl.storage.plain_files import WANDB_FOLDERS, read_bytes, read_json
 
@@ -134,10 +134,6 @@ class WandbWriter(KVWriter):
         """Do nothing: whoever started the run finishes it."""
 
 
-def _print(line: str) -> None:
-    get_console().print(line, highlight=False, soft_wrap=True, markup=False)
-
-
 @dataclass(frozen=True)
 class WandbSettings:
     """How a W&B run is started, and what it shows."""
@@ -163,7 +159,7 @@ def start_wandb(
     folder: RunFolder,
     run_id: str | None = None,
     extra_config: Mapping[str, Any] | None = None,
-    say: Say = _print,
+    say: Say = say,
 ) -> WandbRun:
     """Start (or, with `run_id`, go on with) a training run's W&B run whose files lie in its folder; never raises.
 
@@ -194,7 +190,7 @@ def stored_run_id(file: Path) -> str | None:
     return run_id if isinstance(run_id, str) and _RUN_ID.fullmatch(run_id) else None
 
 
-def start_wandb_run(settings: WandbSettings, folder: Path, run_id: str | None = None, say: Say = _print) -> WandbRun:
+def start_wandb_run(settings: WandbSettings, folder: Path, run_id: str | None = None, say: Say = say) -> WandbRun:
     """Start (or, with `run_id`, go on with) a W&B run whose files lie in `folder`, made when missing; never raises."""
     if settings.mode == "disabled":
         return WandbRun()

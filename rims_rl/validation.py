@@ -84,4 +84,4 @@ def check_device(name: str) -> None:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = " ".join(str(error).split(". ")[0].split())
-        raise ConfigError(f"device {name!r} cannot be used ({reason[:120]}); use auto, cpu or cuda") from None
+        raise ConfigError(f"device {shortened(name)} cannot be used ({reason[:120]}); use auto, cpu or cuda") from None

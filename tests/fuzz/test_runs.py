@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from rims_rl.cli import main
@@ -23,6 +25,7 @@ from rims_rl.evaluation import evaluate_run
 from rims_rl.experiments.robustness.subjects import read_subjects
 from rims_rl.loading import load_agent
 from rims_rl.options import parse_train
+from rims_rl.output import PrintableFormatter
 from rims_rl.runs import RunFolder, load_config, locked, open_run
 from rims_rl.storage.plain_files import check_only_files
 from rims_rl.storage.tensor_files import read_tensors, write_tensors
@@ -291,6 +294,53 @@ class TestLinks:
         (run / name / "settings").write_text("[default]\nbase_url = http://127.0.0.1:1\n")
         found = survives(lambda: check_only_files(run), run, names=f"{name}/settings")
         assert "would tell W&B what to do" in str(found)
+
+
+ESCAPES = "\x1b]0;x\x07\x1b[2J"
+
+
+class TestTerminals:
+    """Control characters in files and in their names do nothing to whoever reads the messages."""
+
+    def said(self, capfd: pytest.CaptureFixture[str], *words: Any, code: int = 2) -> str:
+        assert main([*map(str, words)]) == code
+        out, err = capfd.readouterr()
+        assert not {"\x1b", "\x07"} & set(out + err)
+        assert max(map(len, err.splitlines()), default=0) < 2_100
+        return err
+
+    @pytest.mark.parametrize("name", [ESCAPES, "A" * 2_000_000])
+    def test_names_of_tensors(self, good, outside, capfd, name):
+        run = copied(good, outside)
+        tensors, manifest = read_tensors(run / CHECKPOINT)
+        write_tensors(run / CHECKPOINT, tensors | {f"policy/{name}": torch.zeros(1)}, manifest)
+        said = self.said(capfd, "evaluate", run, "--checkpoint", "16", "--episodes", "1")
+        assert "which the network lacks" in said
+
+    def test_names_of_files(self, good, outside, capfd):
+        run = copied(good, outside)
+        (run / "videos" / ESCAPES).symlink_to(outside)
+        assert "is a link" in self.said(capfd, "record", run)
+
+    def test_settings(self, good, outside, tmp_path, capfd):
+        run = with_settings(good, outside, env=ESCAPES, device=ESCAPES)
+        (run / PROGRESS).write_text("step,time/total_timesteps,rollout/ep_rew_mean\n1,1,1\n")
+        other = shutil.copytree(run, tmp_path / "other")
+        (other / CONFIG).write_text((other / CONFIG).read_text() + "\nenv: pong\n")
+        self.said(capfd, "plot", run, other, "--output", tmp_path / "curves.png")
+        self.said(capfd, "train", "--resume", run, "-n", "24")
+
+    def test_what_a_checkpoint_has_logged(self, good, outside, capfd):
+        run = copied(good, outside)
+        tensors, manifest = read_tensors(run / CHECKPOINT)
+        manifest["state"]["log"][f"{ESCAPES}/x"] = {"$tuple": [ESCAPES, {"$tuple": []}]}
+        write_tensors(run / CHECKPOINT, tensors, manifest)
+        words = ["--wandb", "disabled", "--verbose", "1"]
+        self.said(capfd, "train", "--resume", run, "-n", "24", *words, code=0)
+
+    def test_the_log(self):
+        record = logging.LogRecord("rims_rl", logging.WARNING, __file__, 1, "%s", (ESCAPES,), None)
+        assert PrintableFormatter().format(record).isprintable()
 
 
 class TestNames:

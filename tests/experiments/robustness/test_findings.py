@@ -235,6 +235,14 @@ class TestOnTheTerminal:
         for digit in "0123456789%":
             assert shown.count(digit) == (written + headings).count(digit)
 
+    @pytest.mark.faults
+    def test_control_characters_do_not_reach_the_terminal(self, capsys: pytest.CaptureFixture[str]) -> None:
+        evil = "lin_\x1b]0;x\x07"
+        print_sheets([report.Sheet(evil, ["agent", evil], [["rim", evil]])], [evil])
+        shown = capsys.readouterr().out
+        assert "\x1b" not in shown
+        assert "\x07" not in shown
+
     def test_brackets_are_no_markup(self, capsys: pytest.CaptureFixture[str]) -> None:
         print_sheets([report.Sheet("title", ["agent"], [["rim, net=[red]"]])], ["[red] is a note"])
         shown = capsys.readouterr().out
