@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
+from rims_rl.agents.rebuilding import MOST_UNSAVED, numbers_to_play
+from rims_rl.agents.updates import memory_explained
 from rims_rl.building import check_split_has_distractor, env_settings
 from rims_rl.config import AS_TRAINED, EvaluateConfig, TrainConfig
 from rims_rl.envs import is_atari, make_env, resolve_game
@@ -104,10 +107,17 @@ def play_episodes(
     """
     began = time.monotonic()
     until = float("inf") if most_seconds is None else began + most_seconds
-    with torch.random.fork_rng(devices=[]):
+    with fewer_games_advised(env.num_envs), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         played = _play(policy, env, shares(episodes, env.num_envs), deterministic, until)
     return Evaluation([episode for games in played for episode in games], time.monotonic() - began)
+
+
+def fewer_games_advised(copies: int) -> AbstractContextManager[None]:
+    """Turn running out of memory in the body, which plays so many games at once, into one line."""
+    return memory_explained(
+        "playing", lambda: f"play fewer games at once (now {copies}), or where there is more memory"
+    )
 
 
 def shares(episodes: int, copies: int) -> list[int]:
@@ -236,7 +246,7 @@ def step_limit(run: TrainConfig) -> int:
 
 
 def check_spaces(policy: RIMPolicy, env: VecEnv) -> None:
-    """Raise ConfigError when the policy was trained with other actions or observations than the environment has."""
+    """Raise ConfigError when a policy was trained with other actions or observations, or is too large for as many."""
     if policy.action_space != env.action_space:
         raise ConfigError(
             f"the agent was trained with actions {policy.action_space}, but the environment takes {env.action_space}; "
@@ -245,6 +255,11 @@ def check_spaces(policy: RIMPolicy, env: VecEnv) -> None:
     seen, shown = (_shapes(space) for space in (policy.observation_space, env.observation_space))
     if seen != shown:
         raise ConfigError(f"the agent was trained with observations {seen}, but the environment shows {shown}")
+    numbers = env.num_envs * numbers_to_play(policy)
+    if numbers > MOST_UNSAVED:
+        raise ConfigError(
+            f"{env.num_envs} games at once take {numbers:,} numbers, at most {MOST_UNSAVED:,}: play fewer"
+        )
 
 
 def _shapes(space: Any) -> Any:

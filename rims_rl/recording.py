@@ -20,7 +20,7 @@ from rims_rl.drawing import HEIGHT, WIDTH, Painter
 from rims_rl.envs import is_atari, resolve_game
 from rims_rl.envs.distractors.distractor import as_distractors
 from rims_rl.errors import ConfigError, printable
-from rims_rl.evaluation import CHANGES, View, check_spaces, evaluation_env
+from rims_rl.evaluation import CHANGES, View, check_spaces, evaluation_env, fewer_games_advised
 from rims_rl.loading import load_agent, locate
 from rims_rl.playback import Step, action_names, play
 from rims_rl.runs import RunFolder, load_config
@@ -68,7 +68,8 @@ def record_run(config: RecordConfig) -> Recorded:
         check_spaces(agent.policy, env)
         steps = play(agent.policy, env, config.seed, config.deterministic, action_names(run, config.protocol))
         painter = Painter(title_of(run), subtitle_of(run, agent.step), note_of(run, view))
-        recorded = film(steps, painter, path, config.fps, config.max_steps, config.frame)
+        with fewer_games_advised(1):
+            recorded = film(steps, painter, path, config.fps, config.max_steps, config.frame)
     finally:
         env.close()
     end = "the episode's end" if recorded.ended else "--max-steps"

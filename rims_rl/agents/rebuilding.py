@@ -25,8 +25,8 @@ _SPARE_PARAMETERS = 64
 """Parameters that are registered on the way and that no file holds, such as SB3's placeholder for an LSTM."""
 _MOST_SKETCHES = 40
 """Policies' worth of parameters that are registered where the core's width is searched for (`core_parameters`)."""
-_MOST_UNSAVED = 2**26
-"""Numbers that a policy may hold beside its weights, and in the memory of one episode: 256 MiB in float32."""
+MOST_UNSAVED = 2**26
+"""Numbers that a policy may hold beside its weights, and that its memory may take to play: 256 MiB in float32."""
 _CANNOT = (
     TypeError, ValueError, AttributeError, LookupError, RuntimeError, AssertionError, ArithmeticError, MemoryError,
 )  # fmt: skip
@@ -73,11 +73,16 @@ def check_fit(make: partial[RIMPolicy], weights: Mapping[str, Tensor], where: st
 def _check_unsaved(sketch: RIMPolicy, saved: Container[str], where: str) -> None:
     """Raise CheckpointError when a policy holds too many numbers that no file does."""
     unsaved = sum(buffer.numel() for name, buffer in sketch.named_buffers() if name not in saved)
-    if max(unsaved, sketch.core.state_size) > _MOST_UNSAVED:
-        numbers = max(unsaved, sketch.core.state_size)
+    numbers = max(unsaved, numbers_to_play(sketch))
+    if numbers > MOST_UNSAVED:
         raise CheckpointError(
-            f"{where} needs {numbers:,} numbers beside its weights, at most {_MOST_UNSAVED:,} are allowed"
+            f"{where} needs {numbers:,} numbers beside its weights, at most {MOST_UNSAVED:,} are allowed"
         )
+
+
+def numbers_to_play(policy: RIMPolicy) -> int:
+    """Return about how many numbers a policy's memory takes to play one episode."""
+    return policy.core.state_size + policy.core.working_numbers()
 
 
 @contextmanager

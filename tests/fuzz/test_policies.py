@@ -147,6 +147,23 @@ class TestSizes:
     def test_spaces(self, good, space, which):
         self.refused(good, "rim", **{which: space})
 
+    @pytest.mark.parametrize(
+        ("core", "kwargs"),
+        [
+            ("rmc", {"num_slots": 8_192, "slot_size": 1, "heads": 1}),
+            ("rim", {"num_units": 5_000, "active_units": 1, "unit_size": 1, "input_key_size": 1,
+                     "communication_key_size": 1, "communication_value_size": 1}),
+            ("ntm", {"memory_rows": 4_096, "memory_width": 2_048, "read_heads": 8, "hidden_size": 1}),
+        ],
+    )  # fmt: skip
+    def test_a_step_that_takes_the_square_of_the_file(self, good, core, kwargs):
+        policy = MlpRIMPolicy(
+            VECTOR, spaces.Discrete(3), lambda _: 0.0, core=core, core_kwargs=kwargs, net_arch=[], ortho_init=False
+        )
+        save_policy(policy, good / "square")
+        found = survives(lambda: load(good / "square"), good, names="square")
+        assert "numbers beside its weights" in str(found)
+
     def layered(self, good: Path, layers: int, width: int, *, shared: bool) -> Path:
         """Write a policy of so many layers, whose weights are one tensor each or all the same."""
         weights, manifest = read_tensors(good / "rim.safetensors")
