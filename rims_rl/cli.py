@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rims_rl.config import ConfigsConfig, CoresConfig, EvaluateConfig, PlotConfig, RecordConfig
-from rims_rl.errors import ConfigError, RimsError, UnknownNameError
+from rims_rl.errors import ConfigError, RimsError, UnknownNameError, printable, said
 from rims_rl.options import parse, parse_experiment, parse_robustness, parse_train
 from rims_rl.output import PrintableFormatter
 
@@ -90,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (OSError, MemoryError, RecursionError, UnicodeError) as error:  # the machine refused, or a file is beyond it
+        print(f"rims-rl: {printable(words[0])} was ended by {type(error).__name__}: {said(error)}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(words: list[str]) -> int:

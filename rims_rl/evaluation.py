@@ -25,7 +25,8 @@ from rims_rl.errors import ConfigError, printable
 from rims_rl.loading import load_agent, locate
 from rims_rl.runs import describe_run, load_config
 from rims_rl.scores import human_normalised
-from rims_rl.storage.plain_files import write_text
+from rims_rl.storage.plain_files import expanded, write_text
+from rims_rl.validation import check_seed
 
 if TYPE_CHECKING:
     from rims_rl.agents import RIMPolicy
@@ -310,11 +311,10 @@ def _check(config: EvaluateConfig) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ConfigError(f"--{name} must be at least 1, got {count}")
-    if config.seed < 0:
-        raise ConfigError(f"--seed must be at least 0, got {config.seed}")
+    check_seed(config.seed, "--seed")
     if config.max_minutes is not None and not 0 < config.max_minutes < float("inf"):
         raise ConfigError(f"--max-minutes must be above 0, got {config.max_minutes}")
-    if config.json is not None and not config.json.expanduser().absolute().parent.is_dir():
+    if config.json is not None and not expanded(config.json).absolute().parent.is_dir():
         raise ConfigError(f"--json {config.json}: there is no folder {config.json.parent}")
 
 
@@ -353,7 +353,7 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
         ConfigError: when the file can't be written.
     """
     try:
-        write_text(path.expanduser(), json.dumps(result, indent=2) + "\n")
+        write_text(expanded(path), json.dumps(result, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
 

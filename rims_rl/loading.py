@@ -21,6 +21,7 @@ from rims_rl.building import policy_class_for, policy_kwargs
 from rims_rl.config import RESUMABLE, TrainConfig, as_plain
 from rims_rl.errors import CheckpointError, ConfigError, said, shortened
 from rims_rl.runs import RunFolder, load_config, open_run
+from rims_rl.storage.plain_files import expanded
 from rims_rl.validation import check_device
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def locate(run: Path, which: str | None) -> tuple[RunFolder, str | None]:
         return open_run(run), which
     if which is not None:
         raise ConfigError(f"{run} and --checkpoint {which} name two agents; give one of them")
-    if not run.expanduser().is_file():
+    if not expanded(run).is_file():
         raise ConfigError(f"no file at {run}")
     return open_run(run.parent), run.name
 

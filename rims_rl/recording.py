@@ -24,7 +24,8 @@ from rims_rl.evaluation import CHANGES, View, check_spaces, evaluation_env, fewe
 from rims_rl.loading import load_agent, locate
 from rims_rl.playback import Step, action_names, play
 from rims_rl.runs import RunFolder, load_config
-from rims_rl.storage.plain_files import check_only_files
+from rims_rl.storage.plain_files import check_only_files, expanded
+from rims_rl.validation import check_seed
 
 if TYPE_CHECKING:
     from rims_rl.tracking import WandbRun
@@ -59,7 +60,7 @@ def record_run(config: RecordConfig) -> Recorded:
     run = load_config(folder)
     agent = load_agent(folder, which, config.device, trust_pickle=config.trust_pickle)
     view = View(config.distractor, config.distractor_split, config.variant)
-    path = (config.output or folder.video_of(agent.name, config.seed, view.text)).expanduser()
+    path = expanded(config.output or folder.video_of(agent.name, config.seed, view.text))
     _check_target(path)
     if config.output is None:
         check_only_files(folder.path)
@@ -81,10 +82,9 @@ def _check(config: RecordConfig) -> None:
     for name, count in (("max-steps", config.max_steps), ("fps", config.fps)):
         if count < 1:
             raise ConfigError(f"--{name} must be at least 1, got {count}")
-    if config.seed < 0:
-        raise ConfigError(f"--seed must be at least 0, got {config.seed}")
+    check_seed(config.seed, "--seed")
     if config.frame is not None:
-        _check_target(config.frame.expanduser(), ".png")
+        _check_target(expanded(config.frame), ".png")
 
 
 def _check_target(path: Path, ending: str = ".mp4") -> None:

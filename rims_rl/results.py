@@ -15,6 +15,7 @@ from rims_rl.envs import is_atari
 from rims_rl.errors import ConfigError, said
 from rims_rl.logging import read_csv
 from rims_rl.runs import load_config, open_run
+from rims_rl.storage.plain_files import expanded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +79,7 @@ def plot_runs(config: PlotConfig) -> None:
     games = sorted({curve.config.env for curve in curves})
     if len(games) > 1:
         raise ConfigError(f"runs of different environments cannot share one plot: {', '.join(games)}")
-    if not config.output.expanduser().absolute().parent.is_dir():
+    if not expanded(config.output).absolute().parent.is_dir():
         raise ConfigError(f"--output {config.output}: there is no folder {config.output.parent}")
     figure, axes = _figure()
     for curve, colour in zip(curves, _colours(curves), strict=True):
@@ -88,7 +89,7 @@ def plot_runs(config: PlotConfig) -> None:
                       textcoords="offset points", va="center", color=colour)  # fmt: skip
     _label(axes, curves[0].config)
     try:
-        figure.savefig(config.output.expanduser(), dpi=150)
+        figure.savefig(expanded(config.output), dpi=150)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{config.output} cannot be written: {error}") from None
 

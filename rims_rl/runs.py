@@ -33,7 +33,7 @@ from rims_rl import __version__
 from rims_rl.config import TrainConfig, as_plain
 from rims_rl.errors import ConfigError, RunExistsError, shortened
 from rims_rl.settings import checked_settings, parse_mapping, read_text
-from rims_rl.storage.plain_files import check_only_files, no_link, write_text
+from rims_rl.storage.plain_files import check_only_files, expanded, no_link, write_text
 
 _LONGEST_SLUG = 120
 _MOST_RESUMES = 100
@@ -114,7 +114,7 @@ class RunFolder:
 def run_folder_for(config: TrainConfig) -> RunFolder:
     """Return the folder that this configuration asks for, without touching the disk."""
     if config.output is not None:
-        return RunFolder(config.output.expanduser())
+        return RunFolder(expanded(config.output))
     if config.name is not None:
         return RunFolder(RUNS / _slug(config.name))
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -149,10 +149,10 @@ def open_run(path: Path) -> RunFolder:
     Raises:
         ConfigError: when the folder is missing or holds no run.
     """
-    folder = RunFolder(path.expanduser())
+    folder = RunFolder(expanded(path))
     if not folder.path.is_dir():
         raise ConfigError(f"no run folder at {path}")
-    if not folder.config_file.is_file():
+    if not expanded(folder.config_file).is_file():
         raise ConfigError(f"{path} holds no run: there is no config.yaml in it")
     return folder
 

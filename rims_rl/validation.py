@@ -27,6 +27,14 @@ _LARGEST = 1e38  # that float32 holds
 _MOST_SEED = 2**31 - 1
 
 
+def check_seed(seed: int, name: str = "seed") -> None:
+    """Raise ConfigError for a seed that some generator does not take."""
+    if seed < 0:
+        raise ConfigError(f"{name} must be at least 0, got {shortened(seed)}")
+    if seed > _MOST_SEED:
+        raise ConfigError(f"{name} must be at most {_MOST_SEED}, got {shortened(seed)}")
+
+
 def check_settings(config: TrainConfig) -> None:
     """Raise ConfigError, in one line that says which setting and why, for the first one that cannot work."""
     check_ranges(config)
@@ -53,8 +61,7 @@ def check_ranges(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < _LARGEST:
             raise ConfigError(f"{name} must be positive and finite, got {value}")
-    if config.seed > _MOST_SEED:
-        raise ConfigError(f"seed must be at most {_MOST_SEED}, got {config.seed}")
+    check_seed(config.seed)
     for name in ("gamma", "gae_lambda"):
         if not 0 <= getattr(config, name) <= 1:
             raise ConfigError(f"{name} must lie in [0, 1], got {getattr(config, name)}")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rims_rl.errors import ConfigError
+from rims_rl.storage.plain_files import expanded
 
 Part = Literal["train", "test"]
 
@@ -71,7 +72,7 @@ def load_digits(data_dir: Path | None, part: Part) -> Digits:
     """
     if data_dir is None:
         return _from_hub(part)
-    folder = data_dir.expanduser()
+    folder = expanded(data_dir)
     if not folder.is_dir():
         raise ConfigError(f"--data-dir {data_dir} is no folder; {WHERE}")
     image_file, label_file = _find(folder, part)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rims_rl.errors import CheckpointError, ConfigError
+from rims_rl.errors import CheckpointError, ConfigError, printable, said
 
 UNFINISHED = ".unfinished"
 """Ending of a file that is being written; no pattern that looks for checkpoints matches it."""
@@ -24,6 +24,21 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 WANDB_FOLDERS = ("wandb", ".wandb")
 """Folders whose file `settings` W&B obeys where it is started in the folder that holds them."""
 _FOREIGN = frozenset({"wandb"})  # whose folder holds links of its own
+
+
+def expanded(path: Path) -> Path:
+    """Return a path with ~ replaced, once the system has answered what lies there.
+
+    Raises:
+        ConfigError: for a home of nobody, a name that is too long, a folder that may not be entered.
+    """
+    try:
+        found = path.expanduser()
+        found.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ConfigError(f"{printable(str(path), 200)} cannot be used: {reason or said(error)}") from None
+    return found
 
 
 def only_plain(path: str, flags: int) -> int:
