@@ -161,7 +161,12 @@ def open_run(path: Path) -> RunFolder:
 def locked(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock, so that two processes can't write to one folder; the system frees it however we end."""
     check_only_files(folder.path)
-    with open(folder.path / ".lock", "w", opener=no_link) as handle:  # it stays: removing it would let a third one in
+    lock = folder.path / ".lock"  # it stays: removing it would let a third one in
+    try:
+        handle = open(lock, "w", opener=no_link)  # noqa: SIM115 - the caller's errors are no errors of the lock
+    except OSError as error:
+        raise ConfigError(f"{lock} cannot be written: {error.strerror or error}") from None
+    with handle:
         _lock(handle, folder.path)
         yield
 

@@ -41,7 +41,7 @@ from rims_rl.runs import (
     save_config,
     versions,
 )
-from rims_rl.storage.plain_files import write_text
+from rims_rl.storage.plain_files import no_link, write_text
 from rims_rl.storage.tensor_files import write_tensors
 from rims_rl.tracking import WandbRun, WandbWriter, start_wandb, stored_run_id
 from rims_rl.validation import check_settings
@@ -207,7 +207,10 @@ def _start_tracking(session: Session, facts: dict[str, object]) -> WandbRun:
     run_id = stored_run_id(file) if session.resumed_at is not None else None
     tracker = start_wandb(session.config, session.folder, run_id, facts)
     if tracker.id is not None:
-        write_text(file, json.dumps({"id": tracker.id, "mode": tracker.mode}) + "\n")
+        try:
+            write_text(file, json.dumps({"id": tracker.id, "mode": tracker.mode}) + "\n")
+        except OSError as error:
+            say(f"{file} cannot be written ({error.strerror or error}): a resume will begin another W&B run")
     return tracker
 
 
@@ -258,11 +261,13 @@ def _save_results(session: Session) -> None:
     beside = session.folder.path / ".model.unfinished.zip"
     about = {**facts(session.model, session.config), "step": session.model.num_timesteps}
     try:
-        session.model.save(beside)
+        with open(beside, "wb", opener=no_link) as file:
+            session.model.save(file)
         os.replace(beside, session.folder.model_file)
         save_policy(session.model.policy, session.folder.policy_stem, about)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
         raise RimsError(
             f"{session.folder.path}: the final files cannot be written: {error.strerror or error}"
         ) from None

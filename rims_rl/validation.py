@@ -23,6 +23,10 @@ _AT_MOST = {
     "eval_episodes": 100_000,
 }  # fmt: skip
 _POSITIVE_IF_GIVEN = ("max_grad_norm", "clip_range_vf", "target_kl", "core_parameters", "step_timeout")
+_NO_DEVICE = (
+    RuntimeError, AssertionError, ImportError, AttributeError, LookupError, TypeError, ValueError, OverflowError,
+)  # fmt: skip
+"""What PyTorch raises for devices that it was not built for, and for names that are none."""
 _LARGEST = 1e38  # that float32 holds
 _MOST_SEED = 2**31 - 1
 
@@ -89,6 +93,6 @@ def check_device(name: str) -> None:
         return
     try:
         torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except _NO_DEVICE as error:
         reason = " ".join(str(error).split(". ")[0].split())
         raise ConfigError(f"device {shortened(name)} cannot be used ({reason[:120]}); use auto, cpu or cuda") from None

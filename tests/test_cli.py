@@ -161,6 +161,8 @@ class TestBadInput:
             (["train", "--gamma", "1.5"], "gamma must lie in [0, 1], got 1.5"),
             (["train", "--seed", "-3"], "seed must be at least 0, got -3"),
             (["train", "--device", "cud"], "device 'cud' cannot be used"),
+            (["train", "--device", "hpu"], "device 'hpu' cannot be used"),
+            (["train", "--device", "privateuseone:0"], "device 'privateuseone:0' cannot be used"),
             (["train", "--env", "CartPole-v1", "--env-kwargs", "gravity_:3"], "gravity_"),
             (["train", "--distractor", "ballz:0.5"], "unknown kind of distractor 'ballz'; did you mean 'balls'?"),
             (["train", "--distractor", "balls:7"], "intensity must be from 0 to 1, got 7.0"),

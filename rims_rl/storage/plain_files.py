@@ -37,7 +37,7 @@ def expanded(path: Path) -> Path:
         found.exists()
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        raise ConfigError(f"{printable(str(path), 200)} cannot be used: {reason or said(error)}") from None
+        raise ConfigError(f"{_named(path)} cannot be used: {reason or said(error)}") from None
     return found
 
 
@@ -148,9 +148,16 @@ def check_only_files(folder: Path) -> None:
             mode = path.lstat().st_mode
         except FileNotFoundError:  # another process has just removed it
             continue
+        except OSError as error:
+            raise ConfigError(f"{_named(path)} cannot be looked at: {error.strerror or error}") from None
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             kind = "a link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
-            raise ConfigError(f"{path} is {kind}: put a file or a folder in its place, or remove it")
+            raise ConfigError(f"{_named(path)} is {kind}: put a file or a folder in its place, or remove it")
+
+
+def _named(path: Path) -> str:
+    """Return a path as a message names it, which leaves room for what is wrong with it."""
+    return printable(str(path), 1_000)
 
 
 def _entries(folder: Path) -> Iterator[Path]:

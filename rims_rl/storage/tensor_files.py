@@ -61,7 +61,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     layout, content = _read_file(path)
     try:
         stored = parse_safetensors(content)
-    except (SafetensorError, KeyError, ValueError, RuntimeError, AssertionError) as error:
+    except (SafetensorError, *_NOT_AS_EXPECTED, RuntimeError, AssertionError) as error:
         raise CheckpointError(f"{path} is damaged: its tensors do not fit its header ({_one_line(error)})") from None
     if not set(layout.aliases.values()) <= stored.keys() or _digest(layout.metadata, stored) != layout.sha256:
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")

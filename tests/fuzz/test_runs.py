@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from rims_rl.output import PrintableFormatter
 from rims_rl.runs import RunFolder, load_config, locked, open_run
 from rims_rl.storage.plain_files import check_only_files
 from rims_rl.storage.tensor_files import read_tensors, write_tensors
+from rims_rl.tracking import WandbRun
 from rims_rl.training import resume
 from tests.fuzz.guard import CANARY, survives
 from tests.fuzz.hostile import Mischief, fuzzed
@@ -294,6 +297,42 @@ class TestLinks:
         (run / name / "settings").write_text("[default]\nbase_url = http://127.0.0.1:1\n")
         found = survives(lambda: check_only_files(run), run, names=f"{name}/settings")
         assert "would tell W&B what to do" in str(found)
+
+
+class TestFolders:
+    """Folders that lie where a run has files, and what the system does not let be looked at."""
+
+    @pytest.mark.parametrize("name", [".lock", ".model.unfinished.zip"])
+    def test_in_the_place_of_a_file(self, good, outside, name):
+        run = copied(good, outside)
+        (run / name).unlink(missing_ok=True)
+        (run / name).mkdir()
+        command = ["--resume", str(run), "-n", "24", "--wandb", "disabled", "--verbose", "0"]
+        found = survives(lambda: resume(parse_train(command), ["rims-rl"]), run, names=run.name, seconds=30)
+        assert "cannot be written: Is a directory" in str(found)
+
+    def test_in_the_place_of_wandb_s_id(self, good, outside, monkeypatch, capsys):
+        run = copied(good, outside)
+        (run / "wandb_run.json").mkdir()
+        tracker = WandbRun("offline", SimpleNamespace(id="abc", finish=lambda: None, log=lambda *_, **__: None))
+        tracker.log_artifact = lambda *_: None
+        monkeypatch.setattr("rims_rl.training.start_wandb", lambda *_: tracker)
+        command = ["--resume", str(run), "-n", "24", "--wandb", "offline", "--verbose", "0"]
+        assert survives(lambda: resume(parse_train(command), ["rims-rl"]), run, seconds=30) == 0
+        assert "a resume will begin another W&B run" in capsys.readouterr().out
+
+    def test_paths_of_thousands_of_characters(self, good, outside, monkeypatch):
+        run = copied(good, outside)
+        monkeypatch.chdir(run / "videos")
+        for _ in range(20):
+            os.mkdir("d" * 250)
+            os.chdir("d" * 250)
+        try:
+            found = survives(lambda: check_only_files(run), run, names=run.name)
+        finally:
+            os.chdir(outside)
+            subprocess.run(["rm", "-rf", str(run)], check=True)
+        assert "cannot be looked at: File name too long" in str(found)
 
 
 ESCAPES = "\x1b]0;x\x07\x1b[2J"

@@ -121,6 +121,17 @@ class TestAnyTree:
             unpack(tree, {})
 
 
+class TestShapes:
+    @pytest.mark.parametrize("shape", [[0, 2**63], [0, 2**62], [0, 2**40, 2**40], [0] * 200, [2**63]])
+    def test_of_nothing_with_axes_beyond_counting(self, folder, shape):
+        entry = {"dtype": "U8", "shape": shape, "data_offsets": [0, 0]}
+        metadata = {"format": "rims_rl/1", "manifest": "{}", "aliases": "{}", "sha256": "x"}
+        header = json.dumps({"__metadata__": metadata, "a": entry}).encode()
+        file = folder / "shape.safetensors"
+        file.write_bytes(struct.pack("<Q", len(header)) + header)
+        assert isinstance(survives(lambda: read_tensors(file), folder, names=file.name), CheckpointError)
+
+
 class TestFilesThatAreNone:
     def test_a_pipe_is_not_waited_for(self, folder):
         file = folder / "pipe.safetensors"
