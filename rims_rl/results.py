@@ -12,8 +12,9 @@ import numpy as np
 
 from rims_rl.config import PlotConfig, TrainConfig
 from rims_rl.envs import is_atari
-from rims_rl.errors import ConfigError, said
+from rims_rl.errors import ConfigError, printable, said
 from rims_rl.logging import read_csv
+from rims_rl.plot_texts import make_plain
 from rims_rl.runs import load_config, open_run
 from rims_rl.storage.plain_files import expanded
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # A palette that stays apart for the colour-blind (Okabe and Ito 2008).
 _COLOURS = {"rim": "#D55E00", "lstm": "#0072B2", "gru": "#009E73", "feedforward": "#7F7F7F"}
 _DRAWN = ("time/total_timesteps", "rollout/ep_rew_mean")
+_LARGEST = 1e100  # beyond which Matplotlib's own sums overflow
 _OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -60,11 +62,12 @@ def read_curve(path: Path) -> Curve:
 
 
 def _number(line: list[str], place: int) -> float:
-    """Return a number in a line; NaN where there is none."""
+    """Return a number in a line; NaN where there is none, or one too large to draw."""
     try:
-        return float(line[place])
+        number = float(line[place])
     except (ValueError, IndexError):
         return math.nan
+    return number if abs(number) < _LARGEST else math.nan
 
 
 def plot_runs(config: PlotConfig) -> None:
@@ -83,11 +86,12 @@ def plot_runs(config: PlotConfig) -> None:
         raise ConfigError(f"--output {config.output}: there is no folder {config.output.parent}")
     figure, axes = _figure()
     for curve, colour in zip(curves, _colours(curves), strict=True):
-        label = f"{curve.config.core}, seed {curve.config.seed}"
+        label = f"{printable(curve.config.core, 40)}, seed {curve.config.seed}"
         axes.plot(curve.steps, curve.rewards, color=colour, linewidth=2, label=label)
         axes.annotate(f"{curve.rewards[-1]:.1f}", (curve.steps[-1], curve.rewards[-1]), xytext=(6, 0),
                       textcoords="offset points", va="center", color=colour)  # fmt: skip
     _label(axes, curves[0].config)
+    make_plain(figure)
     try:
         figure.savefig(expanded(config.output), dpi=150)
     except (OSError, ValueError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rims_rl.errors import ConfigError
 from rims_rl.experiments.experiment import Outcome
+from rims_rl.plot_texts import make_plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +41,7 @@ def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
 def save_figure(figure: Figure, file: Path) -> Path:
     """Write a figure, and return its file."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    make_plain(figure)
     figure.savefig(file, dpi=_DPI, facecolor="white")
     return file
 
