@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -16,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rims_rl.building import env_settings
 from rims_rl.config import RecordConfig, TrainConfig
-from rims_rl.drawing import HEIGHT, WIDTH, Painter
+from rims_rl.drawing import HEIGHT, WIDTH, Image, Painter
 from rims_rl.envs import is_atari, resolve_game
 from rims_rl.envs.distractors.distractor import as_distractors
 from rims_rl.errors import ConfigError, printable
@@ -24,7 +25,7 @@ from rims_rl.evaluation import CHANGES, View, check_spaces, evaluation_env, fewe
 from rims_rl.loading import load_agent, locate
 from rims_rl.playback import Step, action_names, play
 from rims_rl.runs import RunFolder, load_config
-from rims_rl.storage.plain_files import check_only_files, expanded
+from rims_rl.storage.plain_files import UNFINISHED, check_only_files, expanded, write_whole
 from rims_rl.validation import check_seed
 
 if TYPE_CHECKING:
@@ -158,8 +159,16 @@ def film(
             if frames == max_steps:
                 break
     if still is not None and best is not None:
-        cv2.imwrite(str(still.expanduser()), best[..., ::-1])
+        _write_png(expanded(still), best)
     return Recorded(frames, score, done)
+
+
+def _write_png(path: Path, image: Image) -> None:
+    _, encoded = cv2.imencode(".png", image[..., ::-1])
+    try:
+        write_whole(path, encoded.tobytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 @contextmanager
@@ -167,16 +176,16 @@ def video_writer(path: Path, fps: int) -> Iterator[Generator[None, Any, None]]:
     """Yield a generator that takes pictures (720, 1280, 3); the file appears at `path` when all are in."""
     import imageio_ffmpeg
 
-    beside = path.with_name(f".{path.stem}.unfinished.mp4")
-    writer = imageio_ffmpeg.write_frames(str(beside), (WIDTH, HEIGHT), fps=fps, codec="libx264", quality=7)
-    writer.send(None)
-    try:
-        yield writer
-        writer.close()
-        os.replace(beside, path)
-    finally:
-        writer.close()
-        beside.unlink(missing_ok=True)
+    with TemporaryDirectory(UNFINISHED, ".", path.parent) as folder:  # the encoder would follow a link at a known name
+        beside = Path(folder) / path.name
+        writer = imageio_ffmpeg.write_frames(str(beside), (WIDTH, HEIGHT), fps=fps, codec="libx264", quality=7)
+        writer.send(None)
+        try:
+            yield writer
+            writer.close()
+            os.replace(beside, path)
+        finally:
+            writer.close()
 
 
 class VideoCallback(BaseCallback):

@@ -266,6 +266,20 @@ class TestLinks:
             evaluate(run, None)
         assert victim.read_text() == "precious"
 
+    @pytest.mark.parametrize("name", ["videos/.a.unfinished.mp4", "videos/a.mp4", "frame.png", "videos/.frame.png"])
+    def test_a_film_is_not_written_through_them(self, good, outside, name):
+        run, victim = copied(good, outside), outside / "victim"
+        victim.unlink(missing_ok=True)
+        victim.write_text("precious")
+        (run / name).symlink_to(victim)
+        words = ["--output", run / "videos" / "a.mp4", "--frame", run / "frame.png", "--max-steps", "2"]
+        assert main(["record", *map(str, [run, *words])]) == 0
+        assert victim.read_text() == "precious"
+        assert (run / "videos" / "a.mp4").read_bytes()[4:8] == b"ftyp"
+        assert (run / "frame.png").read_bytes()[1:4] == b"PNG"
+        assert not list(run.rglob(".*unfinished")) or name.startswith("videos/.a")
+        assert oct((run / "videos" / "a.mp4").stat().st_mode) == oct((run / "frame.png").stat().st_mode)
+
     @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.mknod(path, 0o600 | 0o140000)])
     def test_pipes_and_sockets(self, good, outside, make: Callable[[Path], None]):
         run = copied(good, outside)
