@@ -136,7 +136,8 @@ class TestSizes:
             {"kind": "Box", "shape": [3], "low": 0, "high": 1, "dtype": "V1000000000"},
             {"kind": "Box", "shape": [3], "low": 0, "high": 1, "dtype": "O"},
             {"kind": "Discrete", "n": 10**18, "start": 0}, {"kind": "MultiBinary", "n": 10**12},
-            {"kind": "MultiBinary", "n": [10**6, 10**6]},
+            {"kind": "MultiBinary", "n": [10**6, 10**6]}, {"kind": "MultiBinary", "n": [1] * 65},
+            {"kind": "Box", "shape": [9] * 400_000, "low": 0, "high": 1, "dtype": "uint8"},
             {"kind": "Dict", "spaces": [
                 [str(part), {"kind": "Box", "shape": [10**7], "low": 0, "high": 1, "dtype": "uint8"}]
                 for part in range(1_000)
