@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 from rims_rl.config import PlotConfig, TrainConfig
 from rims_rl.envs import is_atari
 from rims_rl.errors import ConfigError, printable, said
-from rims_rl.logging import read_csv
+from rims_rl.logging import NOT_A_LOG, read_csv
 from rims_rl.plot_texts import make_plain
 from rims_rl.runs import load_config, open_run
 from rims_rl.storage.plain_files import expanded
@@ -50,15 +50,20 @@ def read_curve(path: Path) -> Curve:
     """
     folder = open_run(path)
     try:
-        headings, *lines = read_csv(folder.progress_file)
-    except (OSError, ValueError, csv.Error) as error:
+        curve = _points(read_csv(folder.progress_file))
+    except NOT_A_LOG as error:
         raise ConfigError(f"{folder.progress_file} cannot be read: {said(error)}") from None
-    places = [headings.index(name) for name in _DRAWN if name in headings]
-    points = [[_number(line, place) for place in places] for line in lines] if len(places) == len(_DRAWN) else []
-    curve = np.array([point for point in points if all(map(math.isfinite, point))])
     if not len(curve):
         raise ConfigError(f"{folder.progress_file} holds no finished episode yet")
     return Curve(folder.path.name, load_config(folder), curve[:, 0], curve[:, 1])
+
+
+def _points(lines: Iterator[list[str]]) -> np.ndarray:
+    """Return what is drawn of the lines of a log, (n, 2); rows without both numbers are left out."""
+    headings = next(lines)
+    places = [headings.index(name) for name in _DRAWN if name in headings]
+    points = ([_number(line, place) for place in places] for line in lines if len(places) == len(_DRAWN))
+    return np.array([point for point in points if all(map(math.isfinite, point))])
 
 
 def _number(line: list[str], place: int) -> float:

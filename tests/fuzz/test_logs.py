@@ -54,6 +54,28 @@ class TestMutations:
         survives(lambda: plot_runs(PlotConfig((folder,), folder / "curves.png")), folder, seconds=30)
 
 
+class TestManyRows:
+    @pytest.mark.parametrize("row", ["\n", "1\n", ",\n", '""\n'])
+    def test_take_no_memory(self, folder, monkeypatch, row):
+        monkeypatch.setattr("rims_rl.logging._MOST_ROWS", 1_000)
+        file = folder / "progress.csv"
+        file.write_text("step\n" + row * 2**20)
+        for read in (lambda: CsvWriter(file, resumed_at=100), lambda: read_curve(folder)):
+            found = survives(read, folder, names=file.name)
+            assert row == "\n" or "it has more than 1,000 rows" in str(found)
+
+    def test_too_little_memory_is_one_line(self, folder, monkeypatch):
+        monkeypatch.setattr("rims_rl.logging.islice", lambda *_: bytearray(2**62))
+        (folder / "progress.csv").write_text(GOOD)
+        assert "cannot be read: MemoryError" in str(survives(lambda: read_curve(folder), folder))
+
+    def test_a_long_honest_log_is_whole(self, folder):
+        file = folder / "progress.csv"
+        file.write_text("step,a\n" + "".join(f"{step},b\n" for step in range(100_000)))
+        CsvWriter(file, resumed_at=100_000)
+        assert len(file.read_text().splitlines()) == 100_001
+
+
 class TestTextsMadeToDoHarm:
     """A reader that takes every row for a dictionary over all columns works for hours at the first of these."""
 
