@@ -212,7 +212,8 @@ def _maker(config: TrainConfig, stored: Stored) -> tuple[partial[RIMPolicy], dic
         observations, actions = (space_from_json(about[key]) for key in ("observation_space", "action_space"))
     except CheckpointError as error:
         raise CheckpointError(f"{stored.path}: {error}") from None
-    make = partial(policy_class_for(observations), observations, actions, lambda _: 0.0, **policy_kwargs(config))
+    settings = policy_kwargs(config) | {"ortho_init": False}  # the weights are replaced
+    make = partial(policy_class_for(observations), observations, actions, lambda _: 0.0, **settings)
     weights = {key.removeprefix(_WEIGHTS): value for key, value in stored.tensors.items() if key.startswith(_WEIGHTS)}
     return make, weights
 

@@ -218,6 +218,16 @@ class TestSizes:
         for use in (lambda: resume(parse_train(command), ["rims-rl"]), lambda: evaluate(run, "16")):
             assert isinstance(survives(use, run, seconds=3), RimsError)
 
+    def test_weights_that_are_replaced_are_not_made_orthogonal(self, good, monkeypatch):
+        """Which takes time with the cube of their size."""
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise AssertionError
+
+        monkeypatch.setattr(torch.nn.init, "orthogonal_", refuse)
+        for which in ("16", "final"):
+            assert load_agent(RunFolder(good), which).step == 16
+
     @pytest.mark.parametrize("step", [-1, 2**80, "16", None, 1.5, True])
     def test_so_are_steps_that_nobody_made(self, good, outside, step):
         run = copied(good, outside)
