@@ -24,11 +24,11 @@ def say(line: str) -> None:
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats the messages of a log as one line each that does nothing to a terminal."""
+    """Formats the messages of a log as lines that do nothing to a terminal; there may be several, as of a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Return the message."""
-        return printable(super().formatMessage(record))
+        return "\n".join(map(printable, super().formatMessage(record).split("\n")))
 
 
 class UnbufferedText(io.TextIOBase):

@@ -402,8 +402,9 @@ class TestTerminals:
         self.said(capfd, "train", "--resume", run, "-n", "24", *words, code=0)
 
     def test_the_log(self):
-        record = logging.LogRecord("rims_rl", logging.WARNING, __file__, 1, "%s", (ESCAPES,), None)
-        assert PrintableFormatter().format(record).isprintable()
+        record = logging.LogRecord("rims_rl", logging.WARNING, __file__, 1, "%s\n%s", (ESCAPES, ESCAPES), None)
+        lines = PrintableFormatter().format(record).split("\n")
+        assert [line.isprintable() for line in lines] == [True, True]
 
 
 class TestNames:
