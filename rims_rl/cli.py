@@ -6,13 +6,15 @@ one line. What a command needs is imported when it runs, so that `--help` and `c
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from rims_rl.config import ConfigsConfig, CoresConfig, EvaluateConfig, PlotConfig, RecordConfig
-from rims_rl.errors import ConfigError, EnvironmentFault, RimsError, UnknownNameError
+from rims_rl.errors import ConfigError, EnvironmentFault, RimsError, UnknownNameError, printable, said
 from rims_rl.options import parse, parse_experiment, parse_robustness, parse_train
+from rims_rl.output import PrintableFormatter
 
 _HELP = """\
 usage: rims-rl COMMAND [OPTIONS]
@@ -75,11 +77,13 @@ Each takes some minutes and wants an idle machine. `rims-rl bench core --help` e
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 130 or 143 when stopped by a signal."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if logging.lastResort is not None:  # what prints warnings where nobody has set up logging
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
         return _dispatch(words)
     except RimsError as error:
-        if isinstance(error, EnvironmentFault):
-            print(error.traceback, end="", file=sys.stderr)
+        for line in error.traceback.splitlines() if isinstance(error, EnvironmentFault) else ():
+            print(printable(line), file=sys.stderr)
         print(f"rims-rl: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -88,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (OSError, MemoryError, RecursionError, UnicodeError) as error:  # the machine refused, or a file is beyond it
+        print(f"rims-rl: {printable(words[0])} was ended by {type(error).__name__}: {said(error)}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(words: list[str]) -> int:

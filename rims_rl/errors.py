@@ -8,12 +8,16 @@ from difflib import get_close_matches
 from typing import Any
 
 _LONGEST_NAME = 100
+_LONGEST_LINE = 2_000
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
 class RimsError(Exception):
     """Base of every error that rims_rl raises on purpose; the command line prints it as one line and exits with 2."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(RimsError, ValueError):
@@ -63,6 +67,19 @@ class EnvironmentFault(RimsError):  # noqa: N818 - it is an environment's, found
         """The traceback of what it raised, from whichever process; empty where it raised nothing."""
 
 
+def printable(text: str, most: int = _LONGEST_LINE) -> str:
+    """Return a text as one line of bearable length that does nothing to a terminal, whoever wrote it."""
+    if len(text) > most:
+        text = f"{text[: most - 3]}..."
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
+
+
 def shortened(value: object) -> str:
     """Return a value as Python writes it, in one line of some hundred characters at most, however large it is."""
     try:
@@ -75,8 +92,8 @@ def shortened(value: object) -> str:
 def said(error: BaseException) -> str:
     """Return what an error says as one short line; its kind where it says nothing."""
     what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-    text = " ".join(what.split())[: 2 * _LONGEST_NAME]
-    return text or type(error).__name__
+    text = " ".join(what.split())
+    return printable(text, 2 * _LONGEST_NAME) or type(error).__name__
 
 
 def nearest_names(name: str, known: Iterable[str], most: int = 5) -> str:

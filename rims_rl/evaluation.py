@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,17 +13,20 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
+from rims_rl.agents.rebuilding import MOST_UNSAVED, numbers_to_play
+from rims_rl.agents.updates import memory_explained
 from rims_rl.building import check_split_has_distractor, env_settings
 from rims_rl.config import AS_TRAINED, EvaluateConfig, TrainConfig
 from rims_rl.envs import is_atari, make_env, resolve_game
 from rims_rl.envs.distractors.distractor import AnyDistractor
 from rims_rl.envs.make import has_step_limit
 from rims_rl.envs.protocols import FRAME_SKIP
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, printable
 from rims_rl.loading import load_agent, locate
 from rims_rl.runs import describe_run, load_config
 from rims_rl.scores import human_normalised
-from rims_rl.storage.plain_files import write_text
+from rims_rl.storage.plain_files import expanded, write_text
+from rims_rl.validation import check_seed
 
 if TYPE_CHECKING:
     from rims_rl.agents import RIMPolicy
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 ATARI_STEPS = 27_000
 """Half an hour of play, the usual limit of Atari evaluations."""
 OTHER_STEPS = 100_000
-"""Limit for environments without one of their own, so that an evaluation ends."""
+"""Limit for environments without one of their own, and the largest that a run's settings can ask for."""
 CHANGES = ("variant", "mode", "difficulty")
 """Settings by which an Atari game is another one than the usual."""
 _SHOWN_RULES = ("distractor", "distractor_split", *CHANGES)
@@ -104,10 +108,17 @@ def play_episodes(
     """
     began = time.monotonic()
     until = float("inf") if most_seconds is None else began + most_seconds
-    with torch.random.fork_rng(devices=[]):
+    with fewer_games_advised(env.num_envs), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         played = _play(policy, env, shares(episodes, env.num_envs), deterministic, until)
     return Evaluation([episode for games in played for episode in games], time.monotonic() - began)
+
+
+def fewer_games_advised(copies: int) -> AbstractContextManager[None]:
+    """Turn running out of memory in the body, which plays so many games at once, into one line."""
+    return memory_explained(
+        "playing", lambda: f"play fewer games at once (now {copies}), or where there is more memory"
+    )
 
 
 def shares(episodes: int, copies: int) -> list[int]:
@@ -216,11 +227,18 @@ def evaluation_env(
             settings["terminal_on_life_loss"] = True  # the memory is wiped there as it was in training
     elif max_steps is not None:
         settings["max_episode_steps"] = max_steps
-    elif not has_step_limit(run.env):
-        settings.setdefault("max_episode_steps", OTHER_STEPS)
+    elif not _ends(settings.get("max_episode_steps"), run.env):
+        settings["max_episode_steps"] = OTHER_STEPS
     return make_env(
         run.env, n_envs, seed, protocol=protocol, route=route, frame_stack=run.frame_stack, training=False, **settings
     )
+
+
+def _ends(limit: Any, env: str) -> bool:
+    """Whether this limit, or without one the environment's own, ends a game; Gymnasium takes -1 for no limit at all."""
+    if isinstance(limit, int | float):
+        return 0 < limit <= OTHER_STEPS
+    return limit is not None or has_step_limit(env)
 
 
 def step_limit(run: TrainConfig) -> int:
@@ -229,7 +247,7 @@ def step_limit(run: TrainConfig) -> int:
 
 
 def check_spaces(policy: RIMPolicy, env: VecEnv) -> None:
-    """Raise ConfigError when the policy was trained with other actions or observations than the environment has."""
+    """Raise ConfigError when a policy was trained with other actions or observations, or is too large for as many."""
     if policy.action_space != env.action_space:
         raise ConfigError(
             f"the agent was trained with actions {policy.action_space}, but the environment takes {env.action_space}; "
@@ -238,6 +256,11 @@ def check_spaces(policy: RIMPolicy, env: VecEnv) -> None:
     seen, shown = (_shapes(space) for space in (policy.observation_space, env.observation_space))
     if seen != shown:
         raise ConfigError(f"the agent was trained with observations {seen}, but the environment shows {shown}")
+    numbers = env.num_envs * numbers_to_play(policy)
+    if numbers > MOST_UNSAVED:
+        raise ConfigError(
+            f"{env.num_envs} games at once take {numbers:,} numbers, at most {MOST_UNSAVED:,}: play fewer"
+        )
 
 
 def _shapes(space: Any) -> Any:
@@ -288,11 +311,10 @@ def _check(config: EvaluateConfig) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ConfigError(f"--{name} must be at least 1, got {count}")
-    if config.seed < 0:
-        raise ConfigError(f"--seed must be at least 0, got {config.seed}")
+    check_seed(config.seed, "--seed")
     if config.max_minutes is not None and not 0 < config.max_minutes < float("inf"):
         raise ConfigError(f"--max-minutes must be above 0, got {config.max_minutes}")
-    if config.json is not None and not config.json.expanduser().absolute().parent.is_dir():
+    if config.json is not None and not expanded(config.json).absolute().parent.is_dir():
         raise ConfigError(f"--json {config.json}: there is no folder {config.json.parent}")
 
 
@@ -331,7 +353,7 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
         ConfigError: when the file can't be written.
     """
     try:
-        write_text(path.expanduser(), json.dumps(result, indent=2) + "\n")
+        write_text(expanded(path), json.dumps(result, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
 
@@ -339,10 +361,12 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 def print_result(result: dict[str, Any]) -> None:
     """Print a result as a table: the score, then how it came about."""
     from rich import box, get_console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.ROUNDED, show_header=False, border_style="dim", title_justify="left")
-    table.title = f"[bold]{result['env']}[/bold], {result['core']}, {result['trained_steps']:,} steps of training"
+    game, steps = escape(printable(result["env"])), f"{result['trained_steps']:,} steps of training"
+    table.title = f"[bold]{game}[/bold], {result['core']}, {steps}"
     for name, text in _lines(result):
         table.add_row(name, text)
     get_console().print(table)
@@ -360,7 +384,7 @@ def _lines(result: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("episodes", f"{result['episodes']}{cut}; {result['mean_length']:,.0f} steps on average"))
     if "protocol" in result:
         lines.append(("protocol", f"{result['protocol']}, route {result['route']}"))
-    lines += [(name.replace("_", " "), escape(str(result[name]))) for name in _SHOWN_RULES if name in result]
+    lines += [(name.replace("_", " "), escape(printable(str(result[name])))) for name in _SHOWN_RULES if name in result]
     lines += [("actions", f"{result['actions']}, seed {result['games_seed']}"), ("weights", str(result["checkpoint"]))]
     lines.append(("speed", f"{result['steps_per_second']:,.0f} steps/s"))
     return lines

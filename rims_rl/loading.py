@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +21,7 @@ from rims_rl.building import policy_class_for, policy_kwargs
 from rims_rl.config import RESUMABLE, TrainConfig, as_plain
 from rims_rl.errors import CheckpointError, ConfigError, said, shortened
 from rims_rl.runs import RunFolder, load_config, open_run
+from rims_rl.storage.plain_files import expanded
 from rims_rl.validation import check_device
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def locate(run: Path, which: str | None) -> tuple[RunFolder, str | None]:
         return open_run(run), which
     if which is not None:
         raise ConfigError(f"{run} and --checkpoint {which} name two agents; give one of them")
-    if not run.expanduser().is_file():
+    if not expanded(run).is_file():
         raise ConfigError(f"no file at {run}")
     return open_run(run.parent), run.name
 
@@ -202,7 +203,7 @@ def check_network(config: TrainConfig, stored: Stored) -> None:
     check_fit(*_maker(config, stored), str(stored.path))
 
 
-def _maker(config: TrainConfig, stored: Stored) -> tuple[Callable[..., RIMPolicy], dict[str, Tensor]]:
+def _maker(config: TrainConfig, stored: Stored) -> tuple[partial[RIMPolicy], dict[str, Tensor]]:
     """Return what builds the policy of a checkpoint as a run's settings say, and its weights."""
     about = _mapping(stored.manifest, "about")
     if "observation_space" not in about or "action_space" not in about:
@@ -211,7 +212,8 @@ def _maker(config: TrainConfig, stored: Stored) -> tuple[Callable[..., RIMPolicy
         observations, actions = (space_from_json(about[key]) for key in ("observation_space", "action_space"))
     except CheckpointError as error:
         raise CheckpointError(f"{stored.path}: {error}") from None
-    make = partial(policy_class_for(observations), observations, actions, lambda _: 0.0, **policy_kwargs(config))
+    settings = policy_kwargs(config) | {"ortho_init": False}  # the weights are replaced
+    make = partial(policy_class_for(observations), observations, actions, lambda _: 0.0, **settings)
     weights = {key.removeprefix(_WEIGHTS): value for key, value in stored.tensors.items() if key.startswith(_WEIGHTS)}
     return make, weights
 

@@ -9,8 +9,10 @@ import csv
 import io
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,13 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
-from rims_rl.errors import ConfigError, said
-from rims_rl.storage.plain_files import read_bytes, write_text
+from rims_rl.errors import ConfigError, printable, said
+from rims_rl.storage.plain_files import only_plain, write_text
 
 _log = logging.getLogger(__name__)
-_MOST_CSV_BYTES = 2**26
+_MOST_CSV_BYTES, _MOST_ROWS = 2**26, 10**6
+NOT_A_LOG = (OSError, ValueError, csv.Error, MemoryError)
+"""What reading a log raises where it is none, or larger than any."""
 _MOST_DIGITS = 19  # of a step
 Excluded = Mapping[str, tuple[str, ...] | None]
 
@@ -128,9 +132,9 @@ def _block(group: str, entries: Mapping[str, float | int | str]) -> tuple[Table,
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False, expand=True)
     table.add_column(no_wrap=True, ratio=1)
     table.add_column(no_wrap=True, justify="right")
-    table.add_row(Text(group, style="bold cyan"), "")
+    table.add_row(Text(printable(group), style="bold cyan"), "")
     for name, value in entries.items():
-        table.add_row(Text(name), Text(readable(name, value)))
+        table.add_row(Text(printable(name)), Text(printable(readable(name, value))))
     return table, len(entries) + 1
 
 
@@ -250,11 +254,12 @@ def _read_rows(path: Path, last_step: int) -> tuple[list[str], list[dict[str, st
     if not path.is_file():
         return ["step"], []
     try:
-        columns, *lines = read_csv(path)
-    except (OSError, ValueError, csv.Error) as error:
+        lines = read_csv(path)
+        columns = next(lines)
+        rows = (dict(zip(columns, line, strict=True)) for line in lines if len(line) == len(columns))
+        return columns, [row for row in rows if _step(row) <= last_step]
+    except NOT_A_LOG as error:
         raise ConfigError(f"{path} cannot be read: {said(error)}; move it away to begin another") from None
-    rows = [dict(zip(columns, line, strict=True)) for line in lines if len(line) == len(columns)]
-    return columns, [row for row in rows if _step(row) <= last_step]
 
 
 def _step(row: Mapping[str, str]) -> float:
@@ -262,15 +267,21 @@ def _step(row: Mapping[str, str]) -> float:
     return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else math.inf
 
 
-def read_csv(path: Path) -> list[list[str]]:
-    """Return the lines of a CSV file as lists of texts, the headings first.
+def read_csv(path: Path) -> Iterator[list[str]]:
+    """Yield the lines of a CSV file that are not empty as lists of texts, the headings first.
 
     Raises:
         OSError: when it can't be read.
         ValueError: when it is larger than any log; csv.Error: when it is no CSV.
     """
-    text = read_bytes(path, _MOST_CSV_BYTES).decode("utf-8", errors="replace")
-    return list(csv.reader(text.splitlines(keepends=True))) or [["step"]]
+    with open(path, encoding="utf-8", errors="replace", newline="", opener=only_plain) as file:
+        if os.fstat(file.fileno()).st_size > _MOST_CSV_BYTES:
+            raise ValueError(f"it has more than {_MOST_CSV_BYTES:,} bytes")
+        lines = (line for line in csv.reader(file) if line)
+        yield next(lines, ["step"])
+        yield from islice(lines, _MOST_ROWS)
+        if next(lines, None):
+            raise ValueError(f"it has more than {_MOST_ROWS:,} rows")
 
 
 # The progress bar

@@ -1,16 +1,34 @@
-"""What is printed while a training runs: a full disk under it must not end the run."""
+"""What is printed: nothing in it reaches the terminal but text, and a full disk under it must not end a training."""
 
 from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from rich import get_console
+
+from rims_rl.errors import printable
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+def say(line: str) -> None:
+    """Print one line on the console, above a progress bar where there is one."""
+    get_console().print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats the messages of a log as lines that do nothing to a terminal; there may be several, as of a traceback."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Return the message."""
+        return "\n".join(map(printable, super().formatMessage(record).split("\n")))
 
 
 class UnbufferedText(io.TextIOBase):

@@ -12,6 +12,7 @@ import yaml
 from rims_rl.config import TrainConfig, as_plain
 from rims_rl.errors import ConfigError, UnknownNameError
 from rims_rl.settings import checked_settings, parse_mapping, read_text
+from rims_rl.storage.plain_files import expanded
 
 _PRESETS = resources.files("rims_rl") / "configs"
 
@@ -46,7 +47,7 @@ def load_preset(name: str) -> Preset:
     """
     if name in preset_names():
         return parse_preset(name, (_PRESETS / f"{name}.yaml").read_text("utf-8"))
-    path = Path(name).expanduser()
+    path = expanded(Path(name))
     if path.is_file():
         return parse_preset(name, read_text(path))
     if path.suffix in (".yaml", ".yml"):

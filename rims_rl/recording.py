@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -16,15 +17,16 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rims_rl.building import env_settings
 from rims_rl.config import RecordConfig, TrainConfig
-from rims_rl.drawing import HEIGHT, WIDTH, Painter
+from rims_rl.drawing import HEIGHT, WIDTH, Image, Painter
 from rims_rl.envs import is_atari, resolve_game
 from rims_rl.envs.distractors.distractor import as_distractors
-from rims_rl.errors import ConfigError
-from rims_rl.evaluation import CHANGES, View, check_spaces, evaluation_env
+from rims_rl.errors import ConfigError, printable
+from rims_rl.evaluation import CHANGES, View, check_spaces, evaluation_env, fewer_games_advised
 from rims_rl.loading import load_agent, locate
 from rims_rl.playback import Step, action_names, play
 from rims_rl.runs import RunFolder, load_config
-from rims_rl.storage.plain_files import check_only_files
+from rims_rl.storage.plain_files import UNFINISHED, check_only_files, expanded, write_whole
+from rims_rl.validation import check_seed
 
 if TYPE_CHECKING:
     from rims_rl.tracking import WandbRun
@@ -59,7 +61,7 @@ def record_run(config: RecordConfig) -> Recorded:
     run = load_config(folder)
     agent = load_agent(folder, which, config.device, trust_pickle=config.trust_pickle)
     view = View(config.distractor, config.distractor_split, config.variant)
-    path = (config.output or folder.video_of(agent.name, config.seed, view.text)).expanduser()
+    path = expanded(config.output or folder.video_of(agent.name, config.seed, view.text))
     _check_target(path)
     if config.output is None:
         check_only_files(folder.path)
@@ -68,11 +70,12 @@ def record_run(config: RecordConfig) -> Recorded:
         check_spaces(agent.policy, env)
         steps = play(agent.policy, env, config.seed, config.deterministic, action_names(run, config.protocol))
         painter = Painter(title_of(run), subtitle_of(run, agent.step), note_of(run, view))
-        recorded = film(steps, painter, path, config.fps, config.max_steps, config.frame)
+        with fewer_games_advised(1):
+            recorded = film(steps, painter, path, config.fps, config.max_steps, config.frame)
     finally:
         env.close()
     end = "the episode's end" if recorded.ended else "--max-steps"
-    print(f"{path}: {recorded.frames:,} steps up to {end}, score {recorded.score:,.0f}")
+    print(printable(f"{path}: {recorded.frames:,} steps up to {end}, score {recorded.score:,.0f}"))
     return recorded
 
 
@@ -80,10 +83,9 @@ def _check(config: RecordConfig) -> None:
     for name, count in (("max-steps", config.max_steps), ("fps", config.fps)):
         if count < 1:
             raise ConfigError(f"--{name} must be at least 1, got {count}")
-    if config.seed < 0:
-        raise ConfigError(f"--seed must be at least 0, got {config.seed}")
+    check_seed(config.seed, "--seed")
     if config.frame is not None:
-        _check_target(config.frame.expanduser(), ".png")
+        _check_target(expanded(config.frame), ".png")
 
 
 def _check_target(path: Path, ending: str = ".mp4") -> None:
@@ -157,8 +159,16 @@ def film(
             if frames == max_steps:
                 break
     if still is not None and best is not None:
-        cv2.imwrite(str(still.expanduser()), best[..., ::-1])
+        _write_png(expanded(still), best)
     return Recorded(frames, score, done)
+
+
+def _write_png(path: Path, image: Image) -> None:
+    _, encoded = cv2.imencode(".png", image[..., ::-1])
+    try:
+        write_whole(path, encoded.tobytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 @contextmanager
@@ -166,16 +176,16 @@ def video_writer(path: Path, fps: int) -> Iterator[Generator[None, Any, None]]:
     """Yield a generator that takes pictures (720, 1280, 3); the file appears at `path` when all are in."""
     import imageio_ffmpeg
 
-    beside = path.with_name(f".{path.stem}.unfinished.mp4")
-    writer = imageio_ffmpeg.write_frames(str(beside), (WIDTH, HEIGHT), fps=fps, codec="libx264", quality=7)
-    writer.send(None)
-    try:
-        yield writer
-        writer.close()
-        os.replace(beside, path)
-    finally:
-        writer.close()
-        beside.unlink(missing_ok=True)
+    with TemporaryDirectory(UNFINISHED, ".", path.parent) as folder:  # the encoder would follow a link at a known name
+        beside = Path(folder) / path.name
+        writer = imageio_ffmpeg.write_frames(str(beside), (WIDTH, HEIGHT), fps=fps, codec="libx264", quality=7)
+        writer.send(None)
+        try:
+            yield writer
+            writer.close()
+            os.replace(beside, path)
+        finally:
+            writer.close()
 
 
 class VideoCallback(BaseCallback):

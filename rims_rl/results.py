@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,11 @@ import numpy as np
 
 from rims_rl.config import PlotConfig, TrainConfig
 from rims_rl.envs import is_atari
-from rims_rl.errors import ConfigError, said
-from rims_rl.logging import read_csv
+from rims_rl.errors import ConfigError, printable, said
+from rims_rl.logging import NOT_A_LOG, read_csv
+from rims_rl.plot_texts import make_plain
 from rims_rl.runs import load_config, open_run
+from rims_rl.storage.plain_files import expanded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 # A palette that stays apart for the colour-blind (Okabe and Ito 2008).
 _COLOURS = {"rim": "#D55E00", "lstm": "#0072B2", "gru": "#009E73", "feedforward": "#7F7F7F"}
 _DRAWN = ("time/total_timesteps", "rollout/ep_rew_mean")
+_LARGEST = 1e100  # beyond which Matplotlib's own sums overflow
 _OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -47,23 +50,29 @@ def read_curve(path: Path) -> Curve:
     """
     folder = open_run(path)
     try:
-        headings, *lines = read_csv(folder.progress_file)
-    except (OSError, ValueError, csv.Error) as error:
+        curve = _points(read_csv(folder.progress_file))
+    except NOT_A_LOG as error:
         raise ConfigError(f"{folder.progress_file} cannot be read: {said(error)}") from None
-    places = [headings.index(name) for name in _DRAWN if name in headings]
-    points = [[_number(line, place) for place in places] for line in lines] if len(places) == len(_DRAWN) else []
-    curve = np.array([point for point in points if all(map(math.isfinite, point))])
     if not len(curve):
         raise ConfigError(f"{folder.progress_file} holds no finished episode yet")
     return Curve(folder.path.name, load_config(folder), curve[:, 0], curve[:, 1])
 
 
+def _points(lines: Iterator[list[str]]) -> np.ndarray:
+    """Return what is drawn of the lines of a log, (n, 2); rows without both numbers are left out."""
+    headings = next(lines)
+    places = [headings.index(name) for name in _DRAWN if name in headings]
+    points = ([_number(line, place) for place in places] for line in lines if len(places) == len(_DRAWN))
+    return np.array([point for point in points if all(map(math.isfinite, point))])
+
+
 def _number(line: list[str], place: int) -> float:
-    """Return a number in a line; NaN where there is none."""
+    """Return a number in a line; NaN where there is none, or one too large to draw."""
     try:
-        return float(line[place])
+        number = float(line[place])
     except (ValueError, IndexError):
         return math.nan
+    return number if abs(number) < _LARGEST else math.nan
 
 
 def plot_runs(config: PlotConfig) -> None:
@@ -78,17 +87,18 @@ def plot_runs(config: PlotConfig) -> None:
     games = sorted({curve.config.env for curve in curves})
     if len(games) > 1:
         raise ConfigError(f"runs of different environments cannot share one plot: {', '.join(games)}")
-    if not config.output.expanduser().absolute().parent.is_dir():
+    if not expanded(config.output).absolute().parent.is_dir():
         raise ConfigError(f"--output {config.output}: there is no folder {config.output.parent}")
     figure, axes = _figure()
     for curve, colour in zip(curves, _colours(curves), strict=True):
-        label = f"{curve.config.core}, seed {curve.config.seed}"
+        label = f"{printable(curve.config.core, 40)}, seed {curve.config.seed}"
         axes.plot(curve.steps, curve.rewards, color=colour, linewidth=2, label=label)
         axes.annotate(f"{curve.rewards[-1]:.1f}", (curve.steps[-1], curve.rewards[-1]), xytext=(6, 0),
                       textcoords="offset points", va="center", color=colour)  # fmt: skip
     _label(axes, curves[0].config)
+    make_plain(figure)
     try:
-        figure.savefig(config.output.expanduser(), dpi=150)
+        figure.savefig(expanded(config.output), dpi=150)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{config.output} cannot be written: {error}") from None
 

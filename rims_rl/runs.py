@@ -33,7 +33,7 @@ from rims_rl import __version__
 from rims_rl.config import TrainConfig, as_plain
 from rims_rl.errors import ConfigError, RunExistsError, shortened
 from rims_rl.settings import checked_settings, parse_mapping, read_text
-from rims_rl.storage.plain_files import check_only_files, no_link, write_text
+from rims_rl.storage.plain_files import check_only_files, expanded, no_link, write_text
 
 _LONGEST_SLUG = 120
 _MOST_RESUMES = 100
@@ -114,7 +114,7 @@ class RunFolder:
 def run_folder_for(config: TrainConfig) -> RunFolder:
     """Return the folder that this configuration asks for, without touching the disk."""
     if config.output is not None:
-        return RunFolder(config.output.expanduser())
+        return RunFolder(expanded(config.output))
     if config.name is not None:
         return RunFolder(RUNS / _slug(config.name))
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -149,10 +149,10 @@ def open_run(path: Path) -> RunFolder:
     Raises:
         ConfigError: when the folder is missing or holds no run.
     """
-    folder = RunFolder(path.expanduser())
+    folder = RunFolder(expanded(path))
     if not folder.path.is_dir():
         raise ConfigError(f"no run folder at {path}")
-    if not folder.config_file.is_file():
+    if not expanded(folder.config_file).is_file():
         raise ConfigError(f"{path} holds no run: there is no config.yaml in it")
     return folder
 
@@ -161,7 +161,12 @@ def open_run(path: Path) -> RunFolder:
 def locked(folder: RunFolder) -> Iterator[None]:
     """Hold the run's lock, so that two processes can't write to one folder; the system frees it however we end."""
     check_only_files(folder.path)
-    with open(folder.path / ".lock", "w", opener=no_link) as handle:  # it stays: removing it would let a third one in
+    lock = folder.path / ".lock"  # it stays: removing it would let a third one in
+    try:
+        handle = open(lock, "w", opener=no_link)  # noqa: SIM115 - the caller's errors are no errors of the lock
+    except OSError as error:
+        raise ConfigError(f"{lock} cannot be written: {error.strerror or error}") from None
+    with handle:
         _lock(handle, folder.path)
         yield
 

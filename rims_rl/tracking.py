@@ -6,6 +6,7 @@ starting and finishing take a bounded time.
 
 from __future__ import annotations
 
+import configparser
 import logging
 import os
 import re
@@ -17,13 +18,14 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import Any, Literal
 
-from rich import get_console
 from stable_baselines3.common.logger import KVWriter
 
 from rims_rl.config import TrainConfig, as_plain
+from rims_rl.errors import ConfigError, shortened
 from rims_rl.logging import loggable
+from rims_rl.output import say
 from rims_rl.runs import RunFolder
-from rims_rl.storage.plain_files import read_json
+from rims_rl.storage.plain_files import WANDB_FOLDERS, read_bytes, read_json
 
 _log = logging.getLogger(__name__)
 Mode = Literal["online", "offline", "disabled"]
@@ -36,6 +38,8 @@ FINISH_SECONDS = 60.0
 _MOST_WAITING = 10_000
 _MOST_TAG_CHARACTERS = 64
 _MOST_ID_FILE = 2**16
+_MOST_SETTINGS_FILE = 2**16
+_HARMLESS_SETTINGS = frozenset({"entity", "project", "mode"})
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # it becomes part of a folder's name
 
 
@@ -130,10 +134,6 @@ class WandbWriter(KVWriter):
         """Do nothing: whoever started the run finishes it."""
 
 
-def _print(line: str) -> None:
-    get_console().print(line, highlight=False, soft_wrap=True, markup=False)
-
-
 @dataclass(frozen=True)
 class WandbSettings:
     """How a W&B run is started, and what it shows."""
@@ -159,7 +159,7 @@ def start_wandb(
     folder: RunFolder,
     run_id: str | None = None,
     extra_config: Mapping[str, Any] | None = None,
-    say: Say = _print,
+    say: Say = say,
 ) -> WandbRun:
     """Start (or, with `run_id`, go on with) a training run's W&B run whose files lie in its folder; never raises.
 
@@ -190,11 +190,12 @@ def stored_run_id(file: Path) -> str | None:
     return run_id if isinstance(run_id, str) and _RUN_ID.fullmatch(run_id) else None
 
 
-def start_wandb_run(settings: WandbSettings, folder: Path, run_id: str | None = None, say: Say = _print) -> WandbRun:
+def start_wandb_run(settings: WandbSettings, folder: Path, run_id: str | None = None, say: Say = say) -> WandbRun:
     """Start (or, with `run_id`, go on with) a W&B run whose files lie in `folder`, made when missing; never raises."""
     if settings.mode == "disabled":
         return WandbRun()
     try:
+        _check_current_folder()
         mode = _chosen_mode(settings.mode)
         if mode == "disabled":
             return WandbRun()
@@ -202,6 +203,20 @@ def start_wandb_run(settings: WandbSettings, folder: Path, run_id: str | None = 
     except Exception as error:
         say(f"W&B is off: {_one_line(error)}")
         return WandbRun()
+
+
+def _check_current_folder() -> None:
+    """Raise ConfigError where W&B would take from the current folder to which server it sends the API key, or the like.
+
+    W&B obeys a file `wandb/settings` there, whoever made it: the current folder may be a run from elsewhere.
+    """
+    for file in (Path(name, "settings") for name in WANDB_FOLDERS):
+        if file.exists():
+            parser = configparser.ConfigParser(interpolation=None)
+            parser.read_string(read_bytes(file, _MOST_SETTINGS_FILE).decode())
+            names = {*parser.defaults(), *(name for section in parser.sections() for name in parser[section])}
+            for name in sorted(names - _HARMLESS_SETTINGS):
+                raise ConfigError(f"{file} in this folder sets {shortened(name)}; remove the file if it is not yours")
 
 
 def _start(mode: Mode, settings: dict[str, Any], say: Say) -> WandbRun:

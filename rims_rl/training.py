@@ -28,6 +28,7 @@ from rims_rl.errors import ConfigError, NonFiniteError, RimsError
 from rims_rl.evaluation import evaluate_run, evaluation_env, step_limit
 from rims_rl.loading import check_network, check_same_run, facts, is_finished
 from rims_rl.logging import ConsoleWriter, CsvWriter, PacedLogger, ProgressCallback, clock
+from rims_rl.output import say
 from rims_rl.profiling import profile_table
 from rims_rl.recording import VideoCallback, check_encoder
 from rims_rl.runs import (
@@ -40,10 +41,13 @@ from rims_rl.runs import (
     save_config,
     versions,
 )
-from rims_rl.storage.plain_files import write_text
+from rims_rl.storage.plain_files import no_link, write_text
 from rims_rl.storage.tensor_files import write_tensors
 from rims_rl.tracking import WandbRun, WandbWriter, start_wandb, stored_run_id
 from rims_rl.validation import check_settings
+
+_MOST_FINAL_MINUTES = 60.0
+"""Cap on the time of the evaluation after training; those during training have one of their own."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def _newest(config: TrainConfig, folder: RunFolder) -> Stored | None:
     """
     store = CheckpointStore(folder.checkpoints)
     if not store.steps() and not store.best_file.exists() and not folder.model_file.exists():
-        _say(f"{folder.path} was ended before its first checkpoint: it begins anew")
+        say(f"{folder.path} was ended before its first checkpoint: it begins anew")
         return None
     stored = store.newest()
     check_same_run(config, stored)
@@ -140,9 +144,9 @@ def _newest(config: TrainConfig, folder: RunFolder) -> Stored | None:
 def _say_how_exact(config: TrainConfig, before: TrainConfig, path: Path, exact: bool) -> None:
     """Say where the run goes on, and what will not be as if it had never stopped."""
     note = "exactly as if it had not stopped" if exact else "approximately: what the environments were doing is lost"
-    _say(f"going on from {path.name}, {note}")
+    say(f"going on from {path.name}, {note}")
     if config.total_timesteps != before.total_timesteps:
-        _say(f"the run now ends at {config.total_timesteps:,} steps, and so do its falling schedules")
+        say(f"the run now ends at {config.total_timesteps:,} steps, and so do its falling schedules")
 
 
 def _run(session: Session, stack: ExitStack) -> int:
@@ -151,7 +155,7 @@ def _run(session: Session, stack: ExitStack) -> int:
     if config.torch_threads:
         torch.set_num_threads(config.torch_threads)
     parameters = sum(parameter.numel() for parameter in model.policy.parameters())
-    _say(f"{folder.path}: {config.core} on {config.env}, {parameters:,} parameters, {model.device.type}")
+    say(f"{folder.path}: {config.core} on {config.env}, {parameters:,} parameters, {model.device.type}")
     tracker = _start_tracking(session, {"parameters": parameters, "versions": versions()})
     stack.callback(tracker.finish)
     checkpoints = _checkpoints(session)
@@ -184,7 +188,7 @@ def _failures_told(session: Session) -> Iterator[None]:
             _keep_evidence(session, error)
         steps = CheckpointStore(session.folder.checkpoints).steps()
         if steps:
-            _say(f"ended by an error; go on from step {steps[-1]:,} with: rims-rl train --resume {session.folder.path}")
+            say(f"ended by an error; go on from step {steps[-1]:,} with: rims-rl train --resume {session.folder.path}")
         raise
 
 
@@ -194,7 +198,7 @@ def _keep_evidence(session: Session, error: NonFiniteError) -> None:
     manifest = {"kind": "evidence", "reason": str(error), "num_timesteps": session.model.num_timesteps}
     with suppress(OSError, RimsError):
         write_tensors(path, {**error.evidence, **weights_of(session.model.policy, "policy/")}, manifest)
-        _say(f"what was not finite lies in {path}")
+        say(f"what was not finite lies in {path}")
 
 
 def _start_tracking(session: Session, facts: dict[str, object]) -> WandbRun:
@@ -203,7 +207,10 @@ def _start_tracking(session: Session, facts: dict[str, object]) -> WandbRun:
     run_id = stored_run_id(file) if session.resumed_at is not None else None
     tracker = start_wandb(session.config, session.folder, run_id, facts)
     if tracker.id is not None:
-        write_text(file, json.dumps({"id": tracker.id, "mode": tracker.mode}) + "\n")
+        try:
+            write_text(file, json.dumps({"id": tracker.id, "mode": tracker.mode}) + "\n")
+        except OSError as error:
+            say(f"{file} cannot be written ({error.strerror or error}): a resume will begin another W&B run")
     return tracker
 
 
@@ -254,11 +261,13 @@ def _save_results(session: Session) -> None:
     beside = session.folder.path / ".model.unfinished.zip"
     about = {**facts(session.model, session.config), "step": session.model.num_timesteps}
     try:
-        session.model.save(beside)
+        with open(beside, "wb", opener=no_link) as file:
+            session.model.save(file)
         os.replace(beside, session.folder.model_file)
         save_policy(session.model.policy, session.folder.policy_stem, about)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
         raise RimsError(
             f"{session.folder.path}: the final files cannot be written: {error.strerror or error}"
         ) from None
@@ -276,12 +285,12 @@ def _report(session: Session, seconds: float, exit_code: int | None, saved_at: i
     """Say what was done and how to go on, in one line."""
     path, steps = session.folder.path, session.model.num_timesteps
     if saved_at != steps:
-        _say(f"the last checkpoint could not be written; the newest good one is of step {saved_at or 'none'}")
+        say(f"the last checkpoint could not be written; the newest good one is of step {saved_at or 'none'}")
     if exit_code is None:
-        _say(f"done: {steps:,} steps, {clock(seconds)}; see how it plays: rims-rl evaluate {path}")
+        say(f"done: {steps:,} steps, {clock(seconds)}; see how it plays: rims-rl evaluate {path}")
     else:
         saved = "stopped and saved" if saved_at == steps else "stopped"
-        _say(f"{saved} at {steps:,} steps; go on with: rims-rl train --resume {path}")
+        say(f"{saved} at {steps:,} steps; go on with: rims-rl train --resume {path}")
 
 
 def _send_results(session: Session, tracker: WandbRun) -> None:
@@ -290,9 +299,7 @@ def _send_results(session: Session, tracker: WandbRun) -> None:
     files = [folder.policy_stem.with_suffix(ending) for ending in (".safetensors", ".json")]
     tracker.log_artifact(files, f"policy-{tracker.id}")
     if config.eval_freq:
-        result = evaluate_run(EvaluateConfig(run=folder.path, episodes=config.eval_episodes, n_envs=config.n_envs))
+        copies, limit = config.n_envs, _MOST_FINAL_MINUTES
+        asked = EvaluateConfig(run=folder.path, episodes=config.eval_episodes, n_envs=copies, max_minutes=limit)
+        result = evaluate_run(asked)
         tracker.log({"eval/final_reward": result["mean"]}, session.model.num_timesteps)
-
-
-def _say(line: str) -> None:
-    get_console().print(line, highlight=False, markup=False, soft_wrap=True)

@@ -18,10 +18,25 @@ _AT_LEAST_ZERO = (
     "seed", "save_freq", "eval_freq", "video_freq", "torch_threads", "ent_coef", "vf_coef", "most_skipped",
     "env_restarts",
 )  # fmt: skip
-_AT_MOST = {"n_envs": 65_536, "n_steps": 2**24, "batch_size": 2**31, "n_epochs": 100_000, "torch_threads": MOST_THREADS}
+_AT_MOST = {
+    "n_envs": 65_536, "n_steps": 2**24, "batch_size": 2**31, "n_epochs": 100_000, "torch_threads": MOST_THREADS,
+    "eval_episodes": 100_000,
+}  # fmt: skip
 _POSITIVE_IF_GIVEN = ("max_grad_norm", "clip_range_vf", "target_kl", "core_parameters", "step_timeout")
+_NO_DEVICE = (
+    RuntimeError, AssertionError, ImportError, AttributeError, LookupError, TypeError, ValueError, OverflowError,
+)  # fmt: skip
+"""What PyTorch raises for devices that it was not built for, and for names that are none."""
 _LARGEST = 1e38  # that float32 holds
 _MOST_SEED = 2**31 - 1
+
+
+def check_seed(seed: int, name: str = "seed") -> None:
+    """Raise ConfigError for a seed that some generator does not take."""
+    if seed < 0:
+        raise ConfigError(f"{name} must be at least 0, got {shortened(seed)}")
+    if seed > _MOST_SEED:
+        raise ConfigError(f"{name} must be at most {_MOST_SEED}, got {shortened(seed)}")
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -50,8 +65,7 @@ def check_ranges(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < _LARGEST:
             raise ConfigError(f"{name} must be positive and finite, got {value}")
-    if config.seed > _MOST_SEED:
-        raise ConfigError(f"seed must be at most {_MOST_SEED}, got {config.seed}")
+    check_seed(config.seed)
     for name in ("gamma", "gae_lambda"):
         if not 0 <= getattr(config, name) <= 1:
             raise ConfigError(f"{name} must lie in [0, 1], got {getattr(config, name)}")
@@ -79,6 +93,6 @@ def check_device(name: str) -> None:
         return
     try:
         torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except _NO_DEVICE as error:
         reason = " ".join(str(error).split(". ")[0].split())
-        raise ConfigError(f"device {name!r} cannot be used ({reason[:120]}); use auto, cpu or cuda") from None
+        raise ConfigError(f"device {shortened(name)} cannot be used ({reason[:120]}); use auto, cpu or cuda") from None

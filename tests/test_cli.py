@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,6 +161,8 @@ class TestBadInput:
             (["train", "--gamma", "1.5"], "gamma must lie in [0, 1], got 1.5"),
             (["train", "--seed", "-3"], "seed must be at least 0, got -3"),
             (["train", "--device", "cud"], "device 'cud' cannot be used"),
+            (["train", "--device", "hpu"], "device 'hpu' cannot be used"),
+            (["train", "--device", "privateuseone:0"], "device 'privateuseone:0' cannot be used"),
             (["train", "--env", "CartPole-v1", "--env-kwargs", "gravity_:3"], "gravity_"),
             (["train", "--distractor", "ballz:0.5"], "unknown kind of distractor 'ballz'; did you mean 'balls'?"),
             (["train", "--distractor", "balls:7"], "intensity must be from 0 to 1, got 7.0"),
@@ -192,6 +195,50 @@ class TestBadInput:
         assert shown.err.startswith("rims-rl: ")
         assert shown.err.count("\n") == 1
         assert message in shown.err
+
+    @pytest.mark.parametrize("path", ["~nobodyx/x", "a" * 5_000])
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["evaluate", "PATH"], ["record", "PATH"], ["plot", "PATH"], ["robustness", "PATH"],
+            ["train", "--resume", "PATH"], ["train", "--output", "PATH"], ["train", "--config", "PATH"],
+            ["robustness", "--resume", "PATH"], ["experiment", "copying", "--resume", "PATH"],
+            ["experiment", "copying", "--config", "PATH"],
+            ["experiment", "sequential-mnist", "--models", "lstm", "--data-dir", "PATH"],
+        ],
+    )  # fmt: skip
+    def test_a_path_that_the_system_does_not_take(
+        self, arguments: list[str], path: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([path if word == "PATH" else word for word in arguments]) == 2
+        assert " cannot be used: " in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", ["evaluate", "record"])
+    def test_a_seed_of_hundreds_of_digits(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([command, "run", "--seed", "1e300"]) == 2
+        assert "--seed must be at most 2147483647" in capsys.readouterr().err
+
+    @pytest.mark.faults
+    @pytest.mark.parametrize(
+        "error", [PermissionError(13, "Permission denied", "\x1b[2J"), MemoryError(), RecursionError("too deep"),
+                  UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")],
+    )  # fmt: skip
+    def test_what_the_machine_refuses_is_one_line_too(
+        self, error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(config: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("rims_rl.core_listing.list_cores", refuse)
+        assert main(["cores"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"rims-rl: cores was ended by {type(error).__name__}: ")
+        assert said.strip().isprintable()
+
+    def test_an_error_of_the_program_is_none_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rims_rl.core_listing.list_cores", lambda config: {}["x"])
+        with pytest.raises(KeyError):
+            main(["cores"])
 
     def test_where_output_is_ascii_it_is_one_short_line_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYTHONIOENCODING", "ascii")

@@ -16,6 +16,8 @@ from rims_rl.errors import (
     RunExistsError,
     UnknownNameError,
     nearest_names,
+    printable,
+    said,
 )
 
 
@@ -43,6 +45,26 @@ class TestUnknownNameError:
     def test_it_passes_from_one_process_to_another(self) -> None:
         error = UnknownNameError("game", "pnog", (name for name in ["pong", "breakout"]))
         assert str(pickle.loads(pickle.dumps(error))) == str(error) == "unknown game 'pnog'; did you mean 'pong'?"
+
+
+class TestPrintable:
+    """Nothing that a stranger wrote does anything to a terminal."""
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("pong é ±", "pong é ±"), ("\x1b]0;x\x07\x1b[2J", "\\x1b]0;x\\x07\\x1b[2J"), ("a\nb\tc\u00a0d", "a b c d"),
+            ("\ud800\u202e\x9b", "\\ud800\\u202e\\x9b"), ("x" * 2_000, "x" * 2_000), ("x" * 2_001, "x" * 1_997 + "..."),
+        ],
+    )  # fmt: skip
+    def test_escapes_what_is_no_character_to_see(self, text: str, shown: str) -> None:
+        assert printable(text) == shown
+
+    def test_is_what_every_message_of_ours_is(self) -> None:
+        for error in (ConfigError("\x1b[2J"), UnknownNameError("game", "\x1b[2J", ["\x1b[2K"]), NonFiniteError("\x1b")):
+            assert str(error).isprintable()
+            assert str(pickle.loads(pickle.dumps(error))) == str(error)
+        assert said(OSError("\x1b[2J")) == "\\x1b[2J"
 
 
 class TestNearestNames:

@@ -15,11 +15,12 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from rims_rl import evaluation
+from rims_rl.agents import MlpRIMPolicy
 from rims_rl.cli import main
 from rims_rl.config import EvaluateConfig, TrainConfig
 from rims_rl.envs import make_env
 from rims_rl.envs.distractors import KINDS
-from rims_rl.errors import ConfigError
+from rims_rl.errors import ConfigError, OutOfMemory
 from rims_rl.evaluation import (
     Episode,
     Evaluation,
@@ -194,6 +195,22 @@ class TestEnvironments:
         assert play_episodes(policy, given, 1).episodes == [Episode(4.0, 4, True)]
 
     @pytest.mark.faults
+    def test_memory_that_runs_out_is_one_line(self) -> None:
+        policy: Any = Watcher()
+        policy.predict = lambda *_: bytearray(2**62)
+        with pytest.raises(OutOfMemory, match=r"out of memory while playing .*: play fewer games at once \(now 2\)"):
+            play_episodes(policy, evaluation_env(TrainConfig(env=endless()), 2, 3), 2)
+
+    @pytest.mark.faults
+    @pytest.mark.parametrize("limit", [-1, -1.0, 0, 10, 10**18, 1e300])
+    def test_a_run_cannot_ask_for_none(self, monkeypatch: pytest.MonkeyPatch, limit: float) -> None:
+        """Gymnasium takes -1 for no limit at all, even where the environment has one."""
+        monkeypatch.setattr(evaluation, "OTHER_STEPS", 9)
+        env = evaluation_env(TrainConfig(env=endless(), env_kwargs={"max_episode_steps": limit}), 1, 3)
+        policy: Any = Watcher()
+        assert play_episodes(policy, env, 1, most_seconds=5).episodes == [Episode(9.0, 9, True)]
+
+    @pytest.mark.faults
     def test_games_that_go_on_when_time_is_over_are_cut_with_their_score_so_far(self) -> None:
         env = evaluation_env(TrainConfig(env=endless()), 2, 3)
         policy: Any = Watcher()
@@ -219,6 +236,16 @@ class TestEnvironments:
         env = evaluation_env(replace(TrainConfig(env="breakout"), reset_memory_on_life_loss=True), 1, 0)
         assert env.get_attr("settings")[0].life_loss_is_done
         env.close()
+
+    @pytest.mark.faults
+    def test_more_copies_than_the_memory_of_a_policy_allows_are_refused(self) -> None:
+        env = evaluation_env(TrainConfig(env="CartPole-v1"), 8, 0)
+        kwargs = {"num_slots": 4_096, "slot_size": 1, "heads": 1}
+        served = env.observation_space, env.action_space
+        policy = MlpRIMPolicy(*served, lambda _: 0.0, core="rmc", core_kwargs=kwargs, ortho_init=False)
+        with pytest.raises(ConfigError, match="8 games at once take 134,283,264 numbers, at most 67,108,864: play few"):
+            check_spaces(policy, env)
+        check_spaces(policy, evaluation_env(TrainConfig(env="CartPole-v1"), 3, 0))
 
     def test_other_actions_than_those_of_the_training_are_refused(self) -> None:
         env = evaluation_env(TrainConfig(env="pong"), 1, 0, protocol="machado")

@@ -18,12 +18,17 @@ from stable_baselines3 import PPO
 
 from rims_rl.agents.checkpoint import CheckpointStore
 from rims_rl.cli import main
+from rims_rl.cores import core_names
 from rims_rl.errors import CheckpointError
 from rims_rl.loading import load_archive
 from rims_rl.storage.tensor_files import read_tensors, write_tensors
 from tests.test_training import SMALL, UPDATE
 
 pytestmark = pytest.mark.faults
+TINY = [
+    "--env", "cartpole-novel", "--n-envs", "2", "--n-steps", "4", "--batch-size", "8", "--n-epochs", "1", "-n", "16",
+    "--save-freq", "8", "--wandb", "disabled", "--verbose", "0", "--device", "cpu",
+]  # fmt: skip
 Said = pytest.CaptureFixture[str]
 
 
@@ -184,3 +189,14 @@ class TestTheRunOfACheckpoint:
         torch.manual_seed(0)
         assert evaluate(run) == 2
         assert "the agent was trained with" in capsys.readouterr().err
+
+
+class TestMatchedCores:
+    """A core whose width was searched for (`--core-parameters`) is searched for again where its weights are read."""
+
+    @pytest.mark.parametrize("core", core_names())
+    def test_its_checkpoint_is_evaluated_and_gone_on_with(self, tmp_path: Path, core: str) -> None:
+        words = ["--core", core, "--core-parameters", "60000", "--output", str(tmp_path / "run")]
+        assert main(["train", *TINY, *words]) == 0
+        assert evaluate(tmp_path / "run", "--checkpoint", "newest") == 0
+        assert main(["train", "--resume", str(tmp_path / "run"), "-n", "24"]) == 0

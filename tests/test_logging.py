@@ -97,6 +97,13 @@ class TestTable:
     def test_brackets_in_names_are_no_markup(self):
         assert any("[red]" in line for line in table({"a/[red]": 1}, 80))
 
+    @pytest.mark.faults
+    def test_control_characters_do_not_reach_the_terminal(self):
+        text = "\n".join(table({"\x1b]0;x\x07/a\x1b[2J": "v\x1b[2J", "b/\x1b[2J": 1}, 80))
+        assert "\x1b" not in text
+        assert "\x07" not in text
+        assert "a\\x1b[2J" in text
+
     def test_it_works_through_sb3s_logger(self):
         console = Console(record=True, width=80, file=io.StringIO())
         logger = Logger(None, [ConsoleWriter(console)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -97,6 +98,39 @@ def start(folder: Path, mode: str = "auto", run_id: str | None = None, **setting
     said: list[str] = []
     config = TrainConfig(wandb=mode, **settings)  # type: ignore[arg-type]
     return start_wandb(config, RunFolder(folder / "run"), run_id, {"parameters": 7}, said.append), said
+
+
+class TestTheCurrentFolder:
+    """W&B obeys `wandb/settings` in the current folder, which may be a run from a stranger."""
+
+    @pytest.mark.parametrize("folder", ["wandb", ".wandb"])
+    @pytest.mark.parametrize("section", ["default", "DEFAULT"])
+    def test_settings_that_name_a_server_keep_it_off(self, tmp_path, wandb, monkeypatch, folder, section):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "settings").write_text(f"[{section}]\nbase_url = http://127.0.0.1:1\n")
+        run, said = start(tmp_path)
+        assert run.mode == "disabled"
+        assert said[0].startswith(f"W&B is off: ConfigError: {folder}/settings in this folder sets 'base_url'")
+        assert not wandb.inits
+        assert not wandb.logins
+
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda file: file.write_bytes(b"\xff["), lambda file: None])
+    def test_what_cannot_be_read_keeps_it_off(self, tmp_path, wandb, monkeypatch, make):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "wandb").mkdir()
+        make(tmp_path / "wandb" / "settings")
+        run, _ = start(tmp_path)
+        assert run.mode == ("disabled" if (tmp_path / "wandb" / "settings").exists() else "online")
+        run.finish()
+
+    def test_what_wandb_init_writes_is_harmless(self, tmp_path, wandb, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "wandb").mkdir()
+        (tmp_path / "wandb" / "settings").write_text("[default]\nentity = me\nproject = rims\nmode = online\n")
+        run, _ = start(tmp_path)
+        assert run.mode == "online"
+        run.finish()
 
 
 class TestMode:

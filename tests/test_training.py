@@ -20,6 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from rims_rl import training
 from rims_rl.agents import RIMPPO
 from rims_rl.cli import main
+from rims_rl.config import EvaluateConfig
 from rims_rl.runs import RunFolder, locked
 from rims_rl.storage.tensor_files import read_tensors
 from rims_rl.tracking import WandbRun
@@ -332,6 +333,13 @@ class TestOnTheWay:
         assert all(float(row["eval/mean_reward"]) > 0 for row in progress(folder)[1:])
         result = json.loads((folder / "evaluation.json").read_text())
         assert (result["episodes"], result["trained_steps"], len(result["games"])) == (3, 96, 3)
+
+    @pytest.mark.faults
+    def test_the_last_one_has_a_time_limit(self, small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[EvaluateConfig] = []
+        monkeypatch.setattr(training, "evaluate_run", lambda config: asked.append(config) or {"mean": 0.0})
+        small("run", UPDATE, "--eval-freq", "32", "--eval-episodes", "1")
+        assert [config.max_minutes for config in asked] == [60.0]
 
     def test_evaluations_and_videos_do_not_change_what_is_learned(self, small: Callable[..., Path]) -> None:
         plain = weights(small("plain", 3 * UPDATE))

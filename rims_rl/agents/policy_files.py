@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +93,7 @@ def policy_facts(stem: Path) -> dict[str, Any]:
 
 def _maker(
     entries: Mapping[str, Any], where: str, core: type[Any] | None, encoder: type[Any] | None
-) -> Callable[..., RIMPolicy]:
+) -> partial[RIMPolicy]:
     """Return what builds the policy with fresh weights."""
     from rims_rl.agents.policies import POLICIES
 

@@ -6,8 +6,9 @@ which takes no memory, and compared with the file; then its size is at most the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 
 _SPARE_PARAMETERS = 64
 """Parameters that are registered on the way and that no file holds, such as SB3's placeholder for an LSTM."""
-_MOST_UNSAVED = 2**26
-"""Numbers that a policy may hold beside its weights, and in the memory of one episode: 256 MiB in float32."""
+_MOST_SKETCHES = 40
+"""Policies' worth of parameters that are registered where the core's width is searched for (`core_parameters`)."""
+MOST_UNSAVED = 2**26
+"""Numbers that a policy may hold beside its weights, and that its memory may take to play: 256 MiB in float32."""
 _CANNOT = (
     TypeError, ValueError, AttributeError, LookupError, RuntimeError, AssertionError, ArithmeticError, MemoryError,
 )  # fmt: skip
 
 
-def rebuilt(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
+def rebuilt(make: partial[RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
     """Return the policy that `make` builds, with these weights; torch's random state stays as it was.
 
     Args:
@@ -44,7 +47,7 @@ def rebuilt(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where
     return rebuilt_by_own_classes(make, weights, where)
 
 
-def rebuilt_by_own_classes(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
+def rebuilt_by_own_classes(make: partial[RIMPolicy], weights: Mapping[str, Tensor], where: str) -> RIMPolicy:
     """Do the same without a sketch, for classes of the caller's own: the settings may ask them for any size."""
     with _told(where), torch.random.fork_rng(devices=[]):
         policy = make()
@@ -53,19 +56,33 @@ def rebuilt_by_own_classes(make: Callable[..., RIMPolicy], weights: Mapping[str,
     return policy
 
 
-def check_fit(make: Callable[..., RIMPolicy], weights: Mapping[str, Tensor], where: str) -> None:
+def check_fit(make: partial[RIMPolicy], weights: Mapping[str, Tensor], where: str) -> None:
     """Raise CheckpointError unless `make` builds a policy with these weights; takes no memory for it."""
-    most = len(weights) + _SPARE_PARAMETERS
-    with _told(where), torch.device("meta"), torch.random.fork_rng(devices=[]), _at_most(most):
+    in_file = {tensor.data_ptr() or name: tensor.nbytes for name, tensor in weights.items()}
+    is_searched = make.keywords.get("core_parameters") is not None
+    most = (len(in_file) + _SPARE_PARAMETERS) * (_MOST_SKETCHES if is_searched else 1)
+    with _told(where), torch.device("meta"), torch.random.fork_rng(devices=[]), _at_most(most, len(in_file)):
         sketch = make(optimizer_kwargs={"fused": False})  # the fused form wants numbers
     check_weights(sketch, weights, where)
-    saved = sketch.state_dict().keys()
+    saved = sketch.state_dict(keep_vars=True)
+    if sum({id(tensor): tensor.nbytes for tensor in saved.values()}.values()) > sum(in_file.values()):
+        raise CheckpointError(f"{where} does not fit this network: it holds one weight in the place of several")
+    _check_unsaved(sketch, saved, where)
+
+
+def _check_unsaved(sketch: RIMPolicy, saved: Container[str], where: str) -> None:
+    """Raise CheckpointError when a policy holds too many numbers that no file does."""
     unsaved = sum(buffer.numel() for name, buffer in sketch.named_buffers() if name not in saved)
-    if max(unsaved, sketch.core.state_size) > _MOST_UNSAVED:
-        numbers = max(unsaved, sketch.core.state_size)
+    numbers = max(unsaved, numbers_to_play(sketch))
+    if numbers > MOST_UNSAVED:
         raise CheckpointError(
-            f"{where} needs {numbers:,} numbers beside its weights, at most {_MOST_UNSAVED:,} are allowed"
+            f"{where} needs {numbers:,} numbers beside its weights, at most {MOST_UNSAVED:,} are allowed"
         )
+
+
+def numbers_to_play(policy: RIMPolicy) -> int:
+    """Return about how many numbers a policy's memory takes to play one episode."""
+    return policy.core.state_size + policy.core.working_numbers()
 
 
 @contextmanager
@@ -80,7 +97,7 @@ def _told(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _at_most(count: int) -> Iterator[None]:
+def _at_most(count: int, in_file: int) -> Iterator[None]:
     """Let the body register so many parameters and no more: a number of layers can be large without taking memory."""
     registered = 0
 
@@ -88,7 +105,7 @@ def _at_most(count: int) -> Iterator[None]:
         nonlocal registered
         registered += 1
         if registered > count:
-            raise ValueError(f"it has more than the file's {count - _SPARE_PARAMETERS} weights")
+            raise ValueError(f"it has more than the file's {in_file} weights")
 
     hook = register_module_parameter_registration_hook(count_them)
     try:

@@ -13,6 +13,8 @@ from rims_rl.errors import CheckpointError, ConfigError, said, shortened
 
 _MOST_ENTRIES = 2**24
 """Entries of a stored space, over all its parts; 84 x 84 x 4 are 28,224."""
+_MOST_AXES = 64
+"""Axes of a stored space, as many as an array of NumPy's can have."""
 _TYPES = frozenset(
     {"bool", "float16", "float32", "float64"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 )
@@ -68,7 +70,7 @@ def _entries(data: Any) -> int:
         return sum(_entries(part) for _, part in data["spaces"])
     shape = data["shape"] if data["kind"] == "Box" else data.get("n", 1) if data["kind"] == "MultiBinary" else []
     sizes = shape if isinstance(shape, list) else [shape]
-    if not all(type(size) is int and size >= 0 for size in sizes):
+    if len(sizes) > _MOST_AXES or not all(type(size) is int and 0 <= size <= _MOST_ENTRIES for size in sizes):
         raise ValueError(f"a shape of {shortened(shape)}")
     return math.prod(sizes)
 

@@ -30,6 +30,9 @@ _IF_THERE = ("steps", "log")
 _COUNTS = ("num_timesteps", "_n_updates", "_episode_num")
 _MOST_STEPS = 2**62
 _MOST_RESTARTS, _LONGEST_GAP = 2**31, 10_000
+_MOST_SHOWN, _MOST_GROUPS, _LONGEST_LOGGED = 5_000, 50, 100
+_NOT_SHOWN = frozenset({"stdout", "log"})
+"""Where the table leaves a value out; the matrices of large cores have thousands."""
 _NOT_AS_EXPECTED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
 
 
@@ -138,6 +141,10 @@ def _check_faults(faults: Mapping[str, Any] | None, n_envs: int) -> None:
 
 
 def _check_log(log: Mapping[str, Any]) -> None:
+    shown = [name for name, (_, excluded) in log.items() if not _NOT_SHOWN & set(excluded)]
+    groups = {name.rpartition("/")[0] for name in shown}
+    if len(shown) > _MOST_SHOWN or len(groups) > _MOST_GROUPS or max(map(len, log), default=0) > _LONGEST_LOGGED:
+        raise ValueError(f"it has recorded {len(shown):,} values in {len(groups):,} groups, more than any run does")
     for name, (value, excluded) in log.items():
         texts = (name, *excluded)
         if not isinstance(value, bool | int | float | str) or not all(isinstance(text, str) for text in texts):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rims_rl.errors import CheckpointError
+from rims_rl.errors import CheckpointError, printable
 
 
 def weights_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
@@ -33,7 +33,9 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str) 
             raise CheckpointError(f"{where} does not fit this network: {name} is {found}, expected {wanted}")
     for name in weights:
         if name not in expected:
-            raise CheckpointError(f"{where} does not fit this network: it has {name}, which the network lacks")
+            raise CheckpointError(
+                f"{where} does not fit this network: it has {printable(name, 100)}, which the network lacks"
+            )
 
 
 def _describe(tensor: Tensor) -> str:

@@ -67,6 +67,10 @@ class RecurrentCore(nn.Module, ABC):
     def unpack(self, state: Tensor) -> NamedTuple:
         """Return a named view of a flat state (B, F)."""
 
+    def working_numbers(self) -> int:
+        """Return about how many numbers a step of one sequence takes beyond its state's; zero unless a core says so."""
+        return 0
+
     def diagnose(
         self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

@@ -158,6 +158,10 @@ class NTM(RecurrentCore):
         memory = reads.new_full((math.prod(self.shapes[-1]),), _EMPTY_MEMORY)
         return torch.cat([nothing, reads.flatten(), weights.flatten(), memory]).repeat(batch, 1)
 
+    def working_numbers(self) -> int:
+        """Return the size of what all heads look for or write in all rows, H * N * M."""
+        return self.config.heads * self.config.memory_rows * self.config.memory_width
+
     def unpack(self, state: Tensor) -> NTMState:
         """Return the named view of a flat state (B, F)."""
         return NTMState(*split_state(state, self.shapes))

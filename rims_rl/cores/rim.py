@@ -113,6 +113,10 @@ class RIM(RecurrentCore):
 
     # ------------------------------------------------------------------ state
 
+    def working_numbers(self) -> int:
+        """Return the size of the attention of all units to all units, H * K * K."""
+        return self.config.communication_heads * self.config.num_units**2 if self.config.communication else 0
+
     def unpack(self, state: Tensor) -> RIMState:
         """Return the named view of a flat state (B, F)."""
         shape = (state.shape[0], self.config.num_units, self.config.unit_size)

@@ -126,6 +126,10 @@ class RMC(RecurrentCore):
         """Return the identity, padded with zeros or cut to (N, M), so that no two slots are alike; (B, F)."""
         return self.first_memory.flatten().repeat(batch, 1)
 
+    def working_numbers(self) -> int:
+        """Return the size of the attention of all slots to all slots and the input, H * N * (N + 1)."""
+        return self.config.heads * self.config.num_slots * (self.config.num_slots + 1)
+
     def unpack(self, state: Tensor) -> RMCState:
         """Return the named view of a flat state (B, F)."""
         return RMCState(state.view(-1, self.config.num_slots, self.config.slot_size))

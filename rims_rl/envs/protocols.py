@@ -15,6 +15,7 @@ FRAME_SKIP = 4
 SCREEN_SIZE = 84
 ROUTES = ("vector", "gym")
 _MOST_FRAMES = 2**31 - 1  # ALE's own number
+_MOST_NOOPS = 1_000  # which every reset plays, whatever limits the game
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class AtariSettings:
         if self.frame_stack > SCREEN_SIZE:  # SB3 takes the smallest axis of an image for its channels
             raise ConfigError(f"frame_stack must be at most {SCREEN_SIZE}, got {self.frame_stack}")
         check_count("max_frames", self.max_frames, 1, _MOST_FRAMES)
-        check_count("noop_max", self.noop_max, 0, _MOST_FRAMES)
+        check_count("noop_max", self.noop_max, 0, _MOST_NOOPS)
         _check_switch("terminal_on_life_loss", self.terminal_on_life_loss)
         _check_switch("clip_rewards", self.clip_rewards)
         object.__setattr__(self, "game", resolve_game(self.game))

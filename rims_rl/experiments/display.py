@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rims_rl.errors import printable
 from rims_rl.experiments.loop import Row
 
 
@@ -33,7 +34,7 @@ class Display:
         self._console = get_console()
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[newest]}"),
@@ -55,7 +56,7 @@ class Display:
     def hear(self, trial: str, update: int, row: Row) -> None:
         """Show that a trial has made an update, and its newest row of figures where there is one."""
         if trial not in self._tasks:
-            self._tasks[trial] = self._progress.add_task(trial, total=self.updates, newest="")
+            self._tasks[trial] = self._progress.add_task(printable(trial, 60), total=self.updates, newest="")
         self._progress.update(self._tasks[trial], completed=update)
         if row:
             self._progress.update(self._tasks[trial], newest=f"{self.watched} {row[self.watched]:.4g}")
@@ -72,4 +73,4 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print one line above the bars."""
-        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(printable(line), highlight=False, soft_wrap=True, markup=False)

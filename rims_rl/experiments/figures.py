@@ -10,6 +10,7 @@ import numpy as np
 
 from rims_rl.errors import ConfigError
 from rims_rl.experiments.experiment import Outcome
+from rims_rl.plot_texts import make_plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,8 @@ _OTHER_COLOURS = (
 )  # fmt: skip
 NO_PLOTS = (ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError, OSError)
 """What is raised without matplotlib (a ConfigError), and for arrays of shapes that nobody expects."""
+MOST_UNITS = 64
+"""Units, experts or the like that one plot shows; arrays from elsewhere may have any number of them."""
 _DPI = 150
 _MOST_STRIPS = 3
 _CHARACTER_WIDTH = 0.0095  # of a strip's width, on average
@@ -40,6 +43,7 @@ def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
 def save_figure(figure: Figure, file: Path) -> Path:
     """Write a figure, and return its file."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    make_plain(figure)
     figure.savefig(file, dpi=_DPI, facecolor="white")
     return file
 
@@ -113,7 +117,7 @@ def draw_activity(outcomes: Sequence[Outcome], array: str, file: Path, marks: Ma
     shown = _with_array(outcomes, array)
     if not shown:
         return []
-    units = shown[0].arrays[array].shape[1]
+    units = min(shown[0].arrays[array].shape[1], MOST_UNITS)
     figure = new_figure(9.0, 0.9 + len(shown) * (0.45 + 0.16 * units))
     rows: Any = figure.subplots(len(shown), 1, squeeze=False, sharex=True)
     for axes, outcome in zip(rows[:, 0], shown, strict=True):
@@ -132,7 +136,7 @@ def _with_array(outcomes: Sequence[Outcome], array: str) -> list[Outcome]:
 def _draw_strip(axes: Axes, outcome: Outcome, array: str, marks: Mapping[int, str]) -> None:
     from matplotlib.colors import ListedColormap
 
-    active = outcome.arrays[array].numpy().astype(float)
+    active = outcome.arrays[array][:, :MOST_UNITS].numpy().astype(float)
     paint = ListedColormap(["#F0F0F0", colours([outcome.variant])[outcome.variant]])
     axes.imshow(active.T, aspect="auto", interpolation="nearest", cmap=paint, vmin=0, vmax=1)
     placed = place_labels(marks, len(active))

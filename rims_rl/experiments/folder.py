@@ -25,7 +25,7 @@ from rims_rl.experiments.loop import TrialFolder
 from rims_rl.experiments.variants import Variant
 from rims_rl.runs import RUNS, RunFolder, command_line, resumed_before, versions
 from rims_rl.settings import checked_settings, parse_mapping, read_text
-from rims_rl.storage.plain_files import write_text
+from rims_rl.storage.plain_files import expanded, write_text
 
 C = TypeVar("C", bound=ExperimentConfig)
 _LONGEST_NAME = 120
@@ -101,9 +101,9 @@ def check_names(variants: Sequence[Variant]) -> None:
 def folder_for(name: str, config: ExperimentConfig) -> ExperimentFolder:
     """Return the folder that the settings ask for, without touching the disk."""
     if config.resume is not None:
-        return ExperimentFolder(config.resume.expanduser())
+        return ExperimentFolder(expanded(config.resume))
     if config.output is not None:
-        return ExperimentFolder(config.output.expanduser())
+        return ExperimentFolder(expanded(config.output))
     return ExperimentFolder(RUNS / f"{name}_{time.strftime('%Y%m%d-%H%M%S')}")
 
 
@@ -147,8 +147,8 @@ def load_settings(path: Path, name: str, kind: type[C]) -> C:
     Raises:
         ConfigError: when the folder is missing, or holds no experiment of this name.
     """
-    folder = ExperimentFolder(path.expanduser())
-    if not folder.config_file.is_file():
+    folder = ExperimentFolder(expanded(path))
+    if not expanded(folder.config_file).is_file():
         raise ConfigError(f"{path} holds no experiment: there is no config.yaml in it")
     entries = parse_mapping(str(folder.config_file), read_text(folder.config_file))
     found = read_about(folder).get("experiment")

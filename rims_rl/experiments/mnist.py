@@ -7,18 +7,17 @@ that promises more than its file can hold is refused before memory is taken for 
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import zlib
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rims_rl.errors import ConfigError
+from rims_rl.storage.plain_files import expanded, only_plain
 
 Part = Literal["train", "test"]
 
@@ -71,7 +70,7 @@ def load_digits(data_dir: Path | None, part: Part) -> Digits:
     """
     if data_dir is None:
         return _from_hub(part)
-    folder = data_dir.expanduser()
+    folder = expanded(data_dir)
     if not folder.is_dir():
         raise ConfigError(f"--data-dir {data_dir} is no folder; {WHERE}")
     image_file, label_file = _find(folder, part)
@@ -115,7 +114,10 @@ def read_idx_labels(path: Path) -> NDArray[np.int64]:
 def _read_idx(path: Path, magic: int, axes: int) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
     """Return the lengths of an IDX file's axes and its bytes."""
     try:
-        with _open(path) as file:
+        with open(path, "rb", opener=only_plain) as whole:
+            is_packed = whole.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+            whole.seek(0)
+            file = _Packed(whole) if is_packed else whole
             lengths = _read_header(path, file, magic, axes)
             size = int(np.prod(lengths))
             _check_room(path, size)
@@ -128,14 +130,27 @@ def _read_idx(path: Path, magic: int, axes: int) -> tuple[tuple[int, ...], NDArr
     return lengths, np.frombuffer(content, np.uint8)
 
 
-def _open(path: Path) -> gzip.GzipFile | BufferedReader:
-    """Open a file that may be packed, whatever its name says."""
-    with path.open("rb") as file:
-        packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    return gzip.open(path, "rb") if packed else path.open("rb")
+class _Packed:
+    """Reads what is packed in a gzip file of one part, whose size alone bounds the time: nothing may lie behind it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._unpacking = file, zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, `size` of them or fewer, and none at the end."""
+        while not self._unpacking.eof:
+            packed = self._unpacking.unconsumed_tail or self._file.read(_CHUNK)
+            content = self._unpacking.decompress(packed, size)
+            if content:
+                return content
+            if not packed:
+                raise EOFError("it is cut short")
+        if self._unpacking.unused_data or self._file.read(1):
+            raise OSError("something lies behind what is packed")
+        return b""
 
 
-def _read_header(path: Path, file: gzip.GzipFile | BufferedReader, magic: int, axes: int) -> tuple[int, ...]:
+def _read_header(path: Path, file: _Packed | BinaryIO, magic: int, axes: int) -> tuple[int, ...]:
     """Return the lengths of the axes, or raise ConfigError unless they are those of some number of digits."""
     header = file.read(4 * (1 + axes))
     if len(header) < 4 * (1 + axes):
@@ -159,7 +174,7 @@ def _check_room(path: Path, size: int) -> None:
         raise ConfigError(f"{path} is too short for the {size:,} bytes that its header says; {WHERE}")
 
 
-def _read_at_most(file: gzip.GzipFile | BufferedReader, size: int) -> bytearray:
+def _read_at_most(file: _Packed | BinaryIO, size: int) -> bytearray:
     """Read `size` bytes, or fewer where the file ends, taking memory only for what is there."""
     content = bytearray()
     while len(content) < size:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from rims_rl.errors import ConfigError, UnknownNameError
 from rims_rl.settings import checked_settings, parse_mapping, read_text
+from rims_rl.storage.plain_files import expanded
 
 Config = TypeVar("Config")
 
@@ -57,7 +58,7 @@ def _text(experiment: str, name: str) -> str:
     if name in preset_names(experiment):
         folder = resources.files("rims_rl") / "configs" / "experiments" / experiment
         return (folder / f"{name}.yaml").read_text("utf-8")
-    path = Path(name).expanduser()
+    path = expanded(Path(name))
     if path.is_file():
         return read_text(path)
     if path.suffix in (".yaml", ".yml"):

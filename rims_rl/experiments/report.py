@@ -11,12 +11,14 @@ from typing import Any
 
 from rich import get_console
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from rims_rl.errors import said
+from rims_rl.errors import printable, said
 from rims_rl.experiments.experiment import Column, Experiment, Outcome
 from rims_rl.experiments.figures import NO_PLOTS, by_variant, draw_curves
 from rims_rl.experiments.folder import ExperimentFolder, plain_settings, read_about
+from rims_rl.output import say
 from rims_rl.storage.plain_files import write_text
 
 _FILE_WIDTH = 200
@@ -79,10 +81,10 @@ def print_table(experiment: Experiment[Any], outcomes: Sequence[Outcome]) -> Non
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 else "right", style="dim" if heading == "paper" else "")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(printable(cell)) for cell in row))
     console.print(table, highlight=False)
     for line in [experiment.caption, *_mishaps(outcomes), *_machines(outcomes)]:
-        console.print(line, style="dim", highlight=False, markup=False)
+        console.print(printable(line), style="dim", highlight=False, markup=False)
 
 
 def _mishaps(outcomes: Sequence[Outcome]) -> list[str]:
@@ -154,7 +156,7 @@ def draw_all(experiment: Experiment[Any], folder: ExperimentFolder, outcomes: Se
         draw_curves(outcomes, watched, f"validation: {watched.replace('_', ' ')}", folder.plots / "learning.png")
         experiment.draw(by_variant_flat(outcomes), folder.plots)
     except NO_PLOTS as error:
-        get_console().print(f"no plots: {said(error)}", highlight=False, soft_wrap=True, markup=False)
+        say(f"no plots: {said(error)}")
 
 
 def by_variant_flat(outcomes: Sequence[Outcome]) -> list[Outcome]:

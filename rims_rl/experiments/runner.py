@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from rich import get_console
 
 from rims_rl.errors import CheckpointError, RimsError
 from rims_rl.experiments.config import ExperimentConfig
@@ -21,6 +20,7 @@ from rims_rl.experiments.report import draw_all, print_table, write_results
 from rims_rl.experiments.tracking import track
 from rims_rl.experiments.workers import Job, StopRequest, run_jobs
 from rims_rl.machine import processor_cores
+from rims_rl.output import say
 from rims_rl.runs import check_writable, locked
 from rims_rl.signals import StopSignals
 from rims_rl.validation import check_device
@@ -103,7 +103,7 @@ def _run(experiment: Experiment[Any], folder: ExperimentFolder, jobs: Sequence[J
     """Run what has no result yet, and report on what has."""
     config = experiment.config
     waiting = [job for job in jobs if not folder.trial(job.variant.name, job.seed).result.exists()]
-    request, console = StopRequest(), get_console()
+    request = StopRequest()
     watched = experiment.trial_class.watched
     with StopSignals(request, what="this update") as signals, Display(watched, config.updates) as display:
         ended = run_jobs(waiting, _workers(config, len(waiting)), display, lambda: request.stop_requested)
@@ -113,9 +113,8 @@ def _run(experiment: Experiment[Any], folder: ExperimentFolder, jobs: Sequence[J
         print_table(experiment, outcomes)
         draw_all(experiment, folder, outcomes)
     if ended:
-        console.print(f"{len(ended)} of {len(jobs)} trials have no result; go on with --resume {folder.path}",
-                      highlight=False, soft_wrap=True, markup=False)  # fmt: skip
-    console.print(f"results in {folder.path}", highlight=False, soft_wrap=True, markup=False)
+        say(f"{len(ended)} of {len(jobs)} trials have no result; go on with --resume {folder.path}")
+    say(f"results in {folder.path}")
     return signals.exit_code or (1 if ended or damaged else 0)
 
 
@@ -131,5 +130,5 @@ def _outcomes(jobs: Sequence[Job], folder: ExperimentFolder, ended: dict[str, st
             outcomes.append(read_outcome(folder.trial(job.variant.name, job.seed), job.variant.name, job.seed))
         except CheckpointError as error:
             damaged += 1
-            get_console().print(str(error), highlight=False, soft_wrap=True, markup=False)
+            say(str(error))
     return outcomes, damaged

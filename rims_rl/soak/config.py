@@ -10,6 +10,7 @@ from tyro.conf import arg
 
 from rims_rl.config import Int, OptionalPath
 from rims_rl.errors import ConfigError
+from rims_rl.storage.plain_files import expanded
 
 SHORTEST_MINUTES = 0.25
 
@@ -39,7 +40,7 @@ class SoakConfig:
             raise ConfigError(f"--minutes must be at least {SHORTEST_MINUTES}, got {self.minutes}")
         if self.seed < 0:
             raise ConfigError(f"--seed must be at least 0, got {self.seed}")
-        if self.output is not None and self.output.exists() and any(self.output.iterdir()):
+        if self.output is not None and expanded(self.output).exists() and any(self.output.iterdir()):
             raise ConfigError(f"{self.output} is not empty; choose another --output")
-        if self.json is not None and not self.json.expanduser().absolute().parent.is_dir():
+        if self.json is not None and not expanded(self.json).absolute().parent.is_dir():
             raise ConfigError(f"--json {self.json}: there is no folder {self.json.parent}")

@@ -15,13 +15,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rims_rl.errors import CheckpointError, ConfigError
+from rims_rl.errors import CheckpointError, ConfigError, printable, said
 
 UNFINISHED = ".unfinished"
 """Ending of a file that is being written; no pattern that looks for checkpoints matches it."""
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe that nobody writes to would wait
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+WANDB_FOLDERS = ("wandb", ".wandb")
+"""Folders whose file `settings` W&B obeys where it is started in the folder that holds them."""
 _FOREIGN = frozenset({"wandb"})  # whose folder holds links of its own
+
+
+def expanded(path: Path) -> Path:
+    """Return a path with ~ replaced, once the system has answered what lies there.
+
+    Raises:
+        ConfigError: for a home of nobody, a name that is too long, a folder that may not be entered.
+    """
+    try:
+        found = path.expanduser()
+        found.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ConfigError(f"{_named(path)} cannot be used: {reason or said(error)}") from None
+    return found
 
 
 def only_plain(path: str, flags: int) -> int:
@@ -120,16 +137,27 @@ def parse_json(text: str | bytes) -> Any:
 def check_only_files(folder: Path) -> None:
     """Raise ConfigError for a link, a pipe or the like anywhere in a folder that is going to be written to.
 
-    A link could lead out of it. The folder itself may be one. What W&B keeps is not looked at: it makes links there.
+    A link could lead out of it. The folder itself may be one. What W&B keeps is not looked at: it makes links there;
+    but settings of W&B's are refused, which no run makes and which could name another server for the API key.
     """
+    for settings in (folder / name / "settings" for name in WANDB_FOLDERS):
+        if os.path.lexists(settings):
+            raise ConfigError(f"{settings} would tell W&B what to do: remove it")
     for path in _entries(folder):
         try:
             mode = path.lstat().st_mode
         except FileNotFoundError:  # another process has just removed it
             continue
+        except OSError as error:
+            raise ConfigError(f"{_named(path)} cannot be looked at: {error.strerror or error}") from None
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             kind = "a link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
-            raise ConfigError(f"{path} is {kind}: put a file or a folder in its place, or remove it")
+            raise ConfigError(f"{_named(path)} is {kind}: put a file or a folder in its place, or remove it")
+
+
+def _named(path: Path) -> str:
+    """Return a path as a message names it, which leaves room for what is wrong with it."""
+    return printable(str(path), 1_000)
 
 
 def _entries(folder: Path) -> Iterator[Path]:

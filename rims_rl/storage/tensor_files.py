@@ -26,6 +26,9 @@ from rims_rl.storage.plain_files import only_plain, parse_json, write_whole
 _FORMAT = "rims_rl/1"
 _LENGTH_BYTES = 8
 _MOST_HEADER_BYTES = 16 * 2**20
+_MOST_BYTES = 2**36
+_SMALL_BYTES, _MOST_HOLES = 2**26, 64
+"""A file of more bytes than these has no more than so many for each on the disk, whatever a file system packs."""
 _NOT_AS_EXPECTED = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
@@ -58,10 +61,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: when the file is missing, cut short, damaged, or not one of ours; names the path.
     """
+    try:
+        return _read_whole(path)
+    except MemoryError:
+        raise CheckpointError(f"{path} cannot be read: there is too little memory for it") from None
+
+
+def _read_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     layout, content = _read_file(path)
     try:
         stored = parse_safetensors(content)
-    except (SafetensorError, KeyError, ValueError, RuntimeError, AssertionError) as error:
+    except (SafetensorError, *_NOT_AS_EXPECTED, RuntimeError, AssertionError) as error:
         raise CheckpointError(f"{path} is damaged: its tensors do not fit its header ({_one_line(error)})") from None
     if not set(layout.aliases.values()) <= stored.keys() or _digest(layout.metadata, stored) != layout.sha256:
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
@@ -116,7 +126,7 @@ def _read_file(path: Path) -> tuple[_Layout, bytes]:
     """Return what the header says and the whole file; reads no further than what has proved plausible."""
     try:
         with open(path, "rb", opener=only_plain) as handle:
-            size = os.fstat(handle.fileno()).st_size
+            size = _size_of(path, handle)
             prefix = handle.read(_LENGTH_BYTES)
             header = _read_header(path, handle, size, prefix)
             return _check_layout(path, header, size), prefix + header + handle.read()
@@ -124,6 +134,18 @@ def _read_file(path: Path) -> tuple[_Layout, bytes]:
         raise CheckpointError(f"{path} does not exist") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _size_of(path: Path, handle: BinaryIO) -> int:
+    """Return a file's size, after making sure that it is one of a file of ours, and lies on the disk."""
+    state = os.fstat(handle.fileno())
+    on_disk = 512 * getattr(state, "st_blocks", 0)
+    is_told = on_disk > 512  # some file systems do not tell, or not yet
+    if state.st_size > _MOST_BYTES or (is_told and state.st_size > max(_SMALL_BYTES, _MOST_HOLES * on_disk)):
+        raise CheckpointError(
+            f"{path} is not a file of rims_rl: {state.st_size:,} bytes, {on_disk:,} of them on the disk"
+        )
+    return state.st_size
 
 
 def _read_header(path: Path, handle: BinaryIO, size: int, prefix: bytes) -> bytes:

@@ -17,6 +17,7 @@ from torch import Tensor
 from rims_rl.errors import CheckpointError, said, shortened
 
 _MARK = "$"
+_MOST_PAIRS, _LARGEST_KEY = 10_000, 2**31
 
 
 def pack(value: Any, name: str, tensors: MutableMapping[str, Tensor]) -> Any:
@@ -102,7 +103,7 @@ class _Unpacking:
             if mark == "$tuple":
                 return tuple(self._items(content))
             if mark == "$pairs":
-                return {key: self.value(item) for key, item in _listed(content)}
+                return {_checked_key(key): self.value(item) for key, item in _pairs(content)}
             return self._stored(mark, content)
         except (TypeError, ValueError) as error:  # not a list of pairs, a key that is a list, a type that NumPy lacks
             raise CheckpointError(f"a stored value is damaged: {mark} {shortened(content)} ({said(error)})") from None
@@ -122,6 +123,20 @@ class _Unpacking:
             return tensor.clone()
         array = tensor.clone().numpy()
         return array[()] if mark == "$scalar" else array
+
+
+def _pairs(content: Any) -> list[Any]:
+    """Return pairs as they are; ValueError for more than any state holds."""
+    if len(_listed(content)) > _MOST_PAIRS:
+        raise ValueError(f"more than {_MOST_PAIRS:,} pairs")
+    return _listed(content)
+
+
+def _checked_key(key: Any) -> Any:
+    """Return a key as it is; ValueError for a large number: thousands of them can be chosen to share one hash."""
+    if not isinstance(key, str) and abs(key) >= _LARGEST_KEY:
+        raise ValueError(f"the key {shortened(key)}")
+    return key
 
 
 def _listed(content: Any) -> list[Any]:

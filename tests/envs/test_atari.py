@@ -266,6 +266,7 @@ class TestBadArguments:
             ({"frame_stack": 85}, "frame_stack must be at most 84, got 85"),
             ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
             ({"noop_max": -1}, "noop_max must be a whole number of at least 0, got -1"),
+            ({"noop_max": 1_001}, "noop_max must be at most 1000, got 1001"),
             ({"max_frames": 0}, "max_frames must be a whole number of at least 1, got 0"),
             ({"protocol": "natur"}, "unknown protocol 'natur'; did you mean 'nature'?"),
             ({"route": "vectro"}, "unknown route 'vectro'; did you mean 'vector'?"),

@@ -48,6 +48,7 @@ TEXTS = [
     "", " ", "\0", "\n", "a", "0", "-1", "1e999", "nan", "None", "$tensor", "$", "é", "\ud800", "[/]", "[bold]", "%s",
     "x" * 5_000, "../../outside", "outside", "/dev/zero", "~nobody/x", "rims_canary:Evil-v0", "rims_canary",
     "os.system", "__import__('rims_canary')", "!!python/object/apply:os.system [x]", "{0.__class__}",
+    "\x1b]0;x\x07\x1b[2J",
 ]  # fmt: skip
 MARKS = ["$tensor", "$array", "$scalar", "$tuple", "$pairs", "$x"]
 DTYPES = [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ import torch
 
 from rims_rl.config import TrainConfig
 from rims_rl.errors import CheckpointError
+from rims_rl.experiments import figures as shared
+from rims_rl.experiments.bouncing_balls import drawing
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.experiment import Outcome
 from rims_rl.experiments.folder import ExperimentFolder, read_about, save_settings
+from rims_rl.experiments.inverse_mechanisms import figures as inverse_figures
 from rims_rl.experiments.loop import TrialFolder, _Loop, read_outcome
 from rims_rl.experiments.report import draw_all, print_table, write_results
 from rims_rl.experiments.robustness.cells import head_of, read_cell
@@ -28,6 +33,7 @@ from rims_rl.experiments.robustness.grid import Grid
 from rims_rl.experiments.robustness.play import Cell
 from rims_rl.experiments.robustness.report import write_report
 from rims_rl.experiments.robustness.subjects import Subject
+from rims_rl.experiments.sequential_mnist import figures as mnist_figures
 from rims_rl.experiments.variants import Variant
 from rims_rl.storage.tensor_files import read_tensors, write_tensors
 from rims_rl.tracking import stored_run_id
@@ -142,6 +148,59 @@ class TestResults:
         (trial / "result.json").write_text("[" * 10**6)
         found = survives(lambda: read_outcome(TrialFolder(trial), "line", 3), folder, names="trial")
         assert isinstance(found, CheckpointError)
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, module: Any, draw: Callable[[], Any]) -> Any:
+    """Return the figure that would have been written."""
+    figures: list[Any] = []
+    monkeypatch.setattr(module, "save_figure", lambda figure, file: figures.append(figure) or file)
+    draw()
+    return figures[0]
+
+
+class TestDrawing:
+    """Arrays of sizes that no experiment makes; every tick, panel and picture of a film takes time."""
+
+    def outcome(self, **arrays: torch.Tensor) -> Outcome:
+        return Outcome("rim", 0, 1, 1, 1, "finished", 1.0, figures={"x": 1.0}, arrays=arrays)
+
+    def test_units_have_a_tick_each(self, folder, monkeypatch):
+        found = self.outcome(active=torch.zeros(2, 5_000, dtype=torch.uint8))
+        figure = drawn(monkeypatch, shared, lambda: shared.draw_activity([found], "active", folder / "x.png", {}))
+        assert len(figure.axes[0].get_yticks()) == 64
+
+    def test_units_and_digits_have_a_panel_each(self, folder, monkeypatch):
+        found = self.outcome(
+            shown_pixels=torch.zeros(4, 90, dtype=torch.bool), shown_active=torch.zeros(4, 90, 70, dtype=torch.bool),
+            shown_labels=torch.zeros(90), shown_taken_for=torch.zeros(90),
+        )  # fmt: skip
+        figure = drawn(monkeypatch, mnist_figures, lambda: mnist_figures.draw_activity(found, folder / "x.png"))
+        assert len(figure.axes) == 10 * 25
+
+    def test_experts_have_a_tick_each(self, folder, monkeypatch):
+        found = self.outcome(validated=torch.arange(2), assignments=torch.rand(2, 3, 900))
+        draw = partial(inverse_figures.draw_assignment, found, ["a", "b", "c"], folder / "x.png")
+        figure = drawn(monkeypatch, inverse_figures, draw)
+        assert max(len(axes.get_xticks()) for axes in figure.axes) == 64
+
+    @pytest.mark.parametrize(
+        ("shape", "dtype"),
+        [((20, 1, 0, 0), torch.uint8), ((0, 1, 4, 4), torch.uint8), ((20, 0, 4, 4), torch.uint8),
+         ((20, 1, 4), torch.uint8), ((20, 1, 4, 4), torch.float64)],
+    )  # fmt: skip
+    def test_films_of_nothing(self, folder, shape, dtype):
+        found = self.outcome(**{"t/truth": torch.zeros(shape, dtype=dtype), "t/predicted": torch.zeros(shape)})
+        for draw in (drawing.draw_strip, drawing.write_film):
+            with pytest.raises(ValueError, match="has no pictures of t, but"):
+                draw([found], "t", 2, folder / "x.mp4")
+
+    def test_films_without_end(self, folder, monkeypatch):
+        pictures = torch.zeros(50, 40, 1, 1, dtype=torch.uint8)
+        monkeypatch.setattr(drawing, "_MOST_FRAMES", 7)
+        monkeypatch.setattr(drawing, "_write", lambda *_: written.append(1))
+        written: list[int] = []
+        drawing.write_film([self.outcome(**{"t/truth": pictures, "t/predicted": pictures})], "t", 2, folder / "x.mp4")
+        assert len(written) == 7 * 3  # two titles and a caption each
 
 
 class TestAbouts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -53,6 +54,28 @@ class TestMutations:
         survives(lambda: plot_runs(PlotConfig((folder,), folder / "curves.png")), folder, seconds=30)
 
 
+class TestManyRows:
+    @pytest.mark.parametrize("row", ["\n", "1\n", ",\n", '""\n'])
+    def test_take_no_memory(self, folder, monkeypatch, row):
+        monkeypatch.setattr("rims_rl.logging._MOST_ROWS", 1_000)
+        file = folder / "progress.csv"
+        file.write_text("step\n" + row * 2**20)
+        for read in (lambda: CsvWriter(file, resumed_at=100), lambda: read_curve(folder)):
+            found = survives(read, folder, names=file.name)
+            assert row == "\n" or "it has more than 1,000 rows" in str(found)
+
+    def test_too_little_memory_is_one_line(self, folder, monkeypatch):
+        monkeypatch.setattr("rims_rl.logging.islice", lambda *_: bytearray(2**62))
+        (folder / "progress.csv").write_text(GOOD)
+        assert "cannot be read: MemoryError" in str(survives(lambda: read_curve(folder), folder))
+
+    def test_a_long_honest_log_is_whole(self, folder):
+        file = folder / "progress.csv"
+        file.write_text("step,a\n" + "".join(f"{step},b\n" for step in range(100_000)))
+        CsvWriter(file, resumed_at=100_000)
+        assert len(file.read_text().splitlines()) == 100_001
+
+
 class TestTextsMadeToDoHarm:
     """A reader that takes every row for a dictionary over all columns works for hours at the first of these."""
 
@@ -70,6 +93,28 @@ class TestTextsMadeToDoHarm:
         survives(lambda: CsvWriter(file, resumed_at=100), folder, names=file.name, seconds=5)
         file.write_text(text)
         survives(lambda: read_curve(folder), folder, names=file.name, seconds=5)
+
+    @pytest.mark.parametrize(
+        "core",
+        ["$x", "$" + "{" * 300 + "x" + "}" * 300 + "$", "$" + r"\frac{" * 60 + "1" + "}{2}" * 60 + "$", "x" * 300_000,
+         "\n" * 20_000, "a\0b", "\ud800x", "\x1b[2J"],
+    )  # fmt: skip
+    def test_names_are_drawn_as_they_are(self, tmp_path, core):
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            settings = as_plain(TrainConfig(env="cartpole-novel")) | {"core": core}
+            (tmp_path / name / "config.yaml").write_text(json.dumps(settings))
+            (tmp_path / name / "progress.csv").write_text(GOOD)
+        runs, picture = (tmp_path / "one", tmp_path / "two"), tmp_path / "curves.png"
+        assert survives(lambda: plot_runs(PlotConfig(runs, picture)), tmp_path) is None
+        assert picture.exists()
+
+    @pytest.mark.parametrize(
+        "rows", ["0,0,0\n0,1.7e308,1.7e308", "1e308,1e308,1e308\n-1e308,-1e308,-1e308", "1,1,1e-320\n2,5e-324,2e-320"]
+    )
+    def test_numbers_at_the_end_of_what_there_is(self, folder, rows):
+        (folder / "progress.csv").write_text(f"step,time/total_timesteps,rollout/ep_rew_mean\n{rows}\n")
+        survives(lambda: plot_runs(PlotConfig((folder,), folder / "curves.png")), folder)
 
     def test_a_large_file_is_not_read(self, folder):
         file = folder / "progress.csv"

@@ -57,6 +57,19 @@ class TestBombs:
         file.write_bytes(gzip.compress(b"") * 200_000)
         assert isinstance(survives(lambda: read_idx_labels(file), folder, names=file.name), ConfigError)
 
+    @pytest.mark.parametrize("behind", [bytes(2**26), gzip.compress(b"") * 10**6])
+    def test_what_lies_behind_the_digits_is_not_read(self, folder, behind):
+        file = folder / "padded"
+        file.write_bytes(gzip.compress(LABELS) + behind)
+        found = survives(lambda: read_idx_labels(file), folder, names=file.name, seconds=5)
+        assert "something lies behind what is packed" in str(found)
+
+    def test_a_packed_file_that_is_cut_short(self, folder):
+        file = folder / "cut"
+        for length in (9, 60, -9, -1):
+            file.write_bytes(gzip.compress(IMAGES)[:length])
+            assert "it is cut short" in str(survives(lambda: read_idx_images(file), folder, names=file.name))
+
     def test_a_header_that_promises_more_than_the_file_can_hold(self, folder):
         file = folder / "promise"
         file.write_bytes(struct.pack(">4I", 2051, 10**6, 28, 28))

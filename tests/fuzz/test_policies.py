@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -135,7 +136,8 @@ class TestSizes:
             {"kind": "Box", "shape": [3], "low": 0, "high": 1, "dtype": "V1000000000"},
             {"kind": "Box", "shape": [3], "low": 0, "high": 1, "dtype": "O"},
             {"kind": "Discrete", "n": 10**18, "start": 0}, {"kind": "MultiBinary", "n": 10**12},
-            {"kind": "MultiBinary", "n": [10**6, 10**6]},
+            {"kind": "MultiBinary", "n": [10**6, 10**6]}, {"kind": "MultiBinary", "n": [1] * 65},
+            {"kind": "Box", "shape": [9] * 400_000, "low": 0, "high": 1, "dtype": "uint8"},
             {"kind": "Dict", "spaces": [
                 [str(part), {"kind": "Box", "shape": [10**7], "low": 0, "high": 1, "dtype": "uint8"}]
                 for part in range(1_000)
@@ -145,6 +147,48 @@ class TestSizes:
     @pytest.mark.parametrize("which", ["observation_space", "action_space"])
     def test_spaces(self, good, space, which):
         self.refused(good, "rim", **{which: space})
+
+    @pytest.mark.parametrize(
+        ("core", "kwargs"),
+        [
+            ("rmc", {"num_slots": 8_192, "slot_size": 1, "heads": 1}),
+            ("rim", {"num_units": 5_000, "active_units": 1, "unit_size": 1, "input_key_size": 1,
+                     "communication_key_size": 1, "communication_value_size": 1}),
+            ("ntm", {"memory_rows": 4_096, "memory_width": 2_048, "read_heads": 8, "hidden_size": 1}),
+        ],
+    )  # fmt: skip
+    def test_a_step_that_takes_the_square_of_the_file(self, good, core, kwargs):
+        policy = MlpRIMPolicy(
+            VECTOR, spaces.Discrete(3), lambda _: 0.0, core=core, core_kwargs=kwargs, net_arch=[], ortho_init=False
+        )
+        save_policy(policy, good / "square")
+        found = survives(lambda: load(good / "square"), good, names="square")
+        assert "numbers beside its weights" in str(found)
+
+    def layered(self, good: Path, layers: int, width: int, *, shared: bool) -> Path:
+        """Write a policy of so many layers, whose weights are one tensor each or all the same."""
+        weights, manifest = read_tensors(good / "rim.safetensors")
+        entries, stem = json.loads((good / "rim.json").read_text()), good / "layered"
+        first = weights["mlp_extractor.policy_net.0.weight"].shape[1]
+        weights = {name: tensor for name, tensor in weights.items() if "mlp_extractor" not in name}
+        same = {shape: torch.zeros(shape) for shape in ((width,), (width, width), (width, first))}
+        for layer, net in itertools.product(range(layers), ("policy_net", "value_net")):
+            for name, shape in (("weight", (width, width if layer else first)), ("bias", (width,))):
+                weights[f"mlp_extractor.{net}.{2 * layer}.{name}"] = same[shape] if shared else torch.zeros(shape)
+        weights |= {"action_net.weight": torch.zeros(3, width), "value_net.weight": torch.zeros(1, width)}
+        entries["settings"]["net_arch"] = [width] * layers
+        write_tensors(stem.with_suffix(".safetensors"), weights, manifest)
+        stem.with_suffix(".json").write_text(json.dumps(with_sum(stem, entries)))
+        return stem
+
+    @pytest.mark.parametrize(("layers", "width"), [(3, 1024), (200, 1024)])
+    def test_one_weight_under_many_names(self, good, layers, width):
+        stem = self.layered(good, layers, width, shared=True)
+        found = survives(lambda: load_policy(stem), good, names=stem.name, seconds=3)
+        assert isinstance(found, CheckpointError)
+
+    def test_as_many_weights_as_layers_are_taken(self, good):
+        assert isinstance(load_policy(self.layered(good, 3, 64, shared=False)), RIMPolicy)
 
     def test_a_space_in_a_space_in_a_space(self, good):
         space: dict[str, Any] = {"kind": "Discrete", "n": 2, "start": 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import struct
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +15,13 @@ import torch
 
 from rims_rl.envs.random_state import dump_generator, load_generator
 from rims_rl.errors import ConfigError
-from rims_rl.storage.random_states import check_random_state, random_state, set_random_state, untouched_random_state
+from rims_rl.storage.random_states import (
+    _check_torch,
+    check_random_state,
+    random_state,
+    set_random_state,
+    untouched_random_state,
+)
 from tests.fuzz.hostile import fuzzed
 
 pytestmark = pytest.mark.faults
@@ -59,6 +66,26 @@ class TestGlobalGenerators:
         ):  # fmt: skip
             with pytest.raises(ValueError, match="repeats one number"):
                 check_random_state(state)
+
+    @pytest.mark.parametrize(
+        ("left", "place"), [(624, 624), (624, 2), (300, 624), (2, 624), (624, 2**32 + 1), (1, 2**32), (0, 0), (-1, 1)]
+    )
+    def test_a_place_beyond_pytorchs_array(self, left, place):
+        """PyTorch itself takes the first four of these, and then reads what lies behind its array."""
+        head = torch.tensor(list(struct.pack("<QiiQ", 7, left, 1, place)), dtype=torch.uint8)
+        with pytest.raises(ValueError, match="its random state is damaged"):
+            check_random_state(STATE | {"torch": torch.cat([head, STATE["torch"][24:]])})
+
+    @pytest.mark.parametrize("state", [STATE["torch"][:-8], STATE["torch"].to(torch.int64), [0] * 5056])
+    def test_what_is_no_state_of_pytorchs(self, state):
+        with pytest.raises(ValueError, match="its random state is damaged"):
+            check_random_state(STATE | {"torch": state})
+
+    def test_every_state_of_a_real_generator_is_taken(self):
+        generator = torch.Generator()
+        for _ in range(700):
+            _check_torch(generator.get_state(), torch.Generator())
+            torch.randint(5, (1,), generator=generator)
 
     @fuzzed(250)
     def test_mutated_states(self, by):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from rims_rl.cli import main
@@ -23,9 +27,11 @@ from rims_rl.evaluation import evaluate_run
 from rims_rl.experiments.robustness.subjects import read_subjects
 from rims_rl.loading import load_agent
 from rims_rl.options import parse_train
+from rims_rl.output import PrintableFormatter
 from rims_rl.runs import RunFolder, load_config, locked, open_run
 from rims_rl.storage.plain_files import check_only_files
 from rims_rl.storage.tensor_files import read_tensors, write_tensors
+from rims_rl.tracking import WandbRun
 from rims_rl.training import resume
 from tests.fuzz.guard import CANARY, survives
 from tests.fuzz.hostile import Mischief, fuzzed
@@ -212,6 +218,16 @@ class TestSizes:
         for use in (lambda: resume(parse_train(command), ["rims-rl"]), lambda: evaluate(run, "16")):
             assert isinstance(survives(use, run, seconds=3), RimsError)
 
+    def test_weights_that_are_replaced_are_not_made_orthogonal(self, good, monkeypatch):
+        """Which takes time with the cube of their size."""
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise AssertionError
+
+        monkeypatch.setattr(torch.nn.init, "orthogonal_", refuse)
+        for which in ("16", "final"):
+            assert load_agent(RunFolder(good), which).step == 16
+
     @pytest.mark.parametrize("step", [-1, 2**80, "16", None, 1.5, True])
     def test_so_are_steps_that_nobody_made(self, good, outside, step):
         run = copied(good, outside)
@@ -260,6 +276,20 @@ class TestLinks:
             evaluate(run, None)
         assert victim.read_text() == "precious"
 
+    @pytest.mark.parametrize("name", ["videos/.a.unfinished.mp4", "videos/a.mp4", "frame.png", "videos/.frame.png"])
+    def test_a_film_is_not_written_through_them(self, good, outside, name):
+        run, victim = copied(good, outside), outside / "victim"
+        victim.unlink(missing_ok=True)
+        victim.write_text("precious")
+        (run / name).symlink_to(victim)
+        words = ["--output", run / "videos" / "a.mp4", "--frame", run / "frame.png", "--max-steps", "2"]
+        assert main(["record", *map(str, [run, *words])]) == 0
+        assert victim.read_text() == "precious"
+        assert (run / "videos" / "a.mp4").read_bytes()[4:8] == b"ftyp"
+        assert (run / "frame.png").read_bytes()[1:4] == b"PNG"
+        assert not list(run.rglob(".*unfinished")) or name.startswith("videos/.a")
+        assert oct((run / "videos" / "a.mp4").stat().st_mode) == oct((run / "frame.png").stat().st_mode)
+
     @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.mknod(path, 0o600 | 0o140000)])
     def test_pipes_and_sockets(self, good, outside, make: Callable[[Path], None]):
         run = copied(good, outside)
@@ -283,6 +313,98 @@ class TestLinks:
         (run / "wandb" / "run-1").mkdir(parents=True)
         (run / "wandb" / "latest-run").symlink_to(run / "wandb" / "run-1")
         check_only_files(run)
+
+    @pytest.mark.parametrize("name", ["wandb", ".wandb"])
+    def test_settings_of_wandb_are_refused(self, good, outside, name):
+        run = copied(good, outside)
+        (run / name).mkdir()
+        (run / name / "settings").write_text("[default]\nbase_url = http://127.0.0.1:1\n")
+        found = survives(lambda: check_only_files(run), run, names=f"{name}/settings")
+        assert "would tell W&B what to do" in str(found)
+
+
+class TestFolders:
+    """Folders that lie where a run has files, and what the system does not let be looked at."""
+
+    @pytest.mark.parametrize("name", [".lock", ".model.unfinished.zip"])
+    def test_in_the_place_of_a_file(self, good, outside, name):
+        run = copied(good, outside)
+        (run / name).unlink(missing_ok=True)
+        (run / name).mkdir()
+        command = ["--resume", str(run), "-n", "24", "--wandb", "disabled", "--verbose", "0"]
+        found = survives(lambda: resume(parse_train(command), ["rims-rl"]), run, names=run.name, seconds=30)
+        assert "cannot be written: Is a directory" in str(found)
+
+    def test_in_the_place_of_wandb_s_id(self, good, outside, monkeypatch, capsys):
+        run = copied(good, outside)
+        (run / "wandb_run.json").mkdir()
+        tracker = WandbRun("offline", SimpleNamespace(id="abc", finish=lambda: None, log=lambda *_, **__: None))
+        tracker.log_artifact = lambda *_: None
+        monkeypatch.setattr("rims_rl.training.start_wandb", lambda *_: tracker)
+        command = ["--resume", str(run), "-n", "24", "--wandb", "offline", "--verbose", "0"]
+        assert survives(lambda: resume(parse_train(command), ["rims-rl"]), run, seconds=30) == 0
+        assert "a resume will begin another W&B run" in capsys.readouterr().out
+
+    def test_paths_of_thousands_of_characters(self, good, outside, monkeypatch):
+        run = copied(good, outside)
+        monkeypatch.chdir(run / "videos")
+        for _ in range(20):
+            os.mkdir("d" * 250)
+            os.chdir("d" * 250)
+        try:
+            found = survives(lambda: check_only_files(run), run, names=run.name)
+        finally:
+            os.chdir(outside)
+            subprocess.run(["rm", "-rf", str(run)], check=True)
+        assert "cannot be looked at: File name too long" in str(found)
+
+
+ESCAPES = "\x1b]0;x\x07\x1b[2J"
+
+
+class TestTerminals:
+    """Control characters in files and in their names do nothing to whoever reads the messages."""
+
+    def said(self, capfd: pytest.CaptureFixture[str], *words: Any, code: int = 2) -> str:
+        assert main([*map(str, words)]) == code
+        out, err = capfd.readouterr()
+        assert not {"\x1b", "\x07"} & set(out + err)
+        assert max(map(len, err.splitlines()), default=0) < 2_100
+        return err
+
+    @pytest.mark.parametrize("name", [ESCAPES, "A" * 2_000_000])
+    def test_names_of_tensors(self, good, outside, capfd, name):
+        run = copied(good, outside)
+        tensors, manifest = read_tensors(run / CHECKPOINT)
+        write_tensors(run / CHECKPOINT, tensors | {f"policy/{name}": torch.zeros(1)}, manifest)
+        said = self.said(capfd, "evaluate", run, "--checkpoint", "16", "--episodes", "1")
+        assert "which the network lacks" in said
+
+    def test_names_of_files(self, good, outside, capfd):
+        run = copied(good, outside)
+        (run / "videos" / ESCAPES).symlink_to(outside)
+        assert "is a link" in self.said(capfd, "record", run)
+
+    def test_settings(self, good, outside, tmp_path, capfd):
+        run = with_settings(good, outside, env=ESCAPES, device=ESCAPES)
+        (run / PROGRESS).write_text("step,time/total_timesteps,rollout/ep_rew_mean\n1,1,1\n")
+        other = shutil.copytree(run, tmp_path / "other")
+        (other / CONFIG).write_text((other / CONFIG).read_text() + "\nenv: pong\n")
+        self.said(capfd, "plot", run, other, "--output", tmp_path / "curves.png")
+        self.said(capfd, "train", "--resume", run, "-n", "24")
+
+    def test_what_a_checkpoint_has_logged(self, good, outside, capfd):
+        run = copied(good, outside)
+        tensors, manifest = read_tensors(run / CHECKPOINT)
+        manifest["state"]["log"][f"{ESCAPES}/x"] = {"$tuple": [ESCAPES, {"$tuple": []}]}
+        write_tensors(run / CHECKPOINT, tensors, manifest)
+        words = ["--wandb", "disabled", "--verbose", "1"]
+        self.said(capfd, "train", "--resume", run, "-n", "24", *words, code=0)
+
+    def test_the_log(self):
+        record = logging.LogRecord("rims_rl", logging.WARNING, __file__, 1, "%s\n%s", (ESCAPES, ESCAPES), None)
+        lines = PrintableFormatter().format(record).split("\n")
+        assert [line.isprintable() for line in lines] == [True, True]
 
 
 class TestNames:

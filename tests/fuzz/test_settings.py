@@ -68,8 +68,11 @@ class TestRuns:
 
         survives(begin, folder)
 
-    def test_numbers_that_would_end_the_process(self):
-        for settings in ({"torch_threads": 10**5}, {"n_envs": 10**12}, {"n_steps": 10**12, "batch_size": 10**12}):
+    def test_numbers_that_would_end_the_process_or_never_end(self):
+        for settings in (
+            {"torch_threads": 10**5}, {"n_envs": 10**12}, {"n_steps": 10**12, "batch_size": 10**12},
+            {"eval_episodes": 10**18},
+        ):  # fmt: skip
             with pytest.raises(ConfigError, match="must be at most"):
                 check_settings(TrainConfig(**settings))
 

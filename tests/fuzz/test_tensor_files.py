@@ -121,6 +121,57 @@ class TestAnyTree:
             unpack(tree, {})
 
 
+class TestKeys:
+    @pytest.mark.parametrize("keys", [[i * (2**61 - 1) for i in range(5_000)], range(20_000), [2**31], [None], [[]]])
+    def test_numbers_that_share_a_hash(self, folder, keys):
+        found = survives(lambda: unpack({"$pairs": [[key, 0] for key in keys]}, {}), folder, seconds=5)
+        assert "a stored value is damaged: $pairs" in str(found)
+
+    def test_those_of_an_optimizer_are_taken(self):
+        state = {number: {"step": number} for number in range(2_000)}
+        assert unpack(pack(state, "state", {}), {}) == state
+
+
+class TestSizes:
+    def sparse(self, file: Path, size: int) -> Path:
+        """Write a header that is right, and behind it a hole."""
+        entry = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+        metadata = {"format": "rims_rl/1", "manifest": "{}", "aliases": "{}", "sha256": "x"}
+        header = json.dumps({"__metadata__": metadata, "a": entry}).encode()
+        with file.open("wb") as handle:
+            handle.write(struct.pack("<Q", len(header)) + header)
+            handle.truncate(8 + len(header) + size)
+        return file
+
+    @pytest.mark.parametrize("size", [2**28, 2**32, 2**42])
+    def test_holes_are_not_read(self, folder, size):
+        file = self.sparse(folder / "sparse.safetensors", size)
+        said = str(survives(lambda: read_tensors(file), folder, names=file.name))
+        assert "is not a file of rims_rl" in said
+        file.unlink()
+
+    def test_too_little_memory_is_no_end(self, folder, monkeypatch):
+        """A run goes back to an older checkpoint then."""
+        monkeypatch.setattr(tensor_files, "parse_safetensors", lambda _: bytearray(2**62))
+        found = survives(lambda: read_tensors(folder / "good.safetensors"), folder, names="good.safetensors")
+        assert "there is too little memory" in str(found)
+
+    def test_zeros_that_are_on_the_disk_are_taken(self, tmp_path):
+        write_tensors(tmp_path / "zeros.safetensors", {"a": torch.zeros(2**25)}, {})
+        assert read_tensors(tmp_path / "zeros.safetensors")[0]["a"].shape == (2**25,)
+
+
+class TestShapes:
+    @pytest.mark.parametrize("shape", [[0, 2**63], [0, 2**62], [0, 2**40, 2**40], [0] * 200, [2**63]])
+    def test_of_nothing_with_axes_beyond_counting(self, folder, shape):
+        entry = {"dtype": "U8", "shape": shape, "data_offsets": [0, 0]}
+        metadata = {"format": "rims_rl/1", "manifest": "{}", "aliases": "{}", "sha256": "x"}
+        header = json.dumps({"__metadata__": metadata, "a": entry}).encode()
+        file = folder / "shape.safetensors"
+        file.write_bytes(struct.pack("<Q", len(header)) + header)
+        assert isinstance(survives(lambda: read_tensors(file), folder, names=file.name), CheckpointError)
+
+
 class TestFilesThatAreNone:
     def test_a_pipe_is_not_waited_for(self, folder):
         file = folder / "pipe.safetensors"

@@ -151,6 +151,19 @@ class TestWhatWasFound:
         counters = state_of("cartpole")[1]["state"]["counters"] | {name: value}
         self.refused(folder, counters=counters)
 
+    @pytest.mark.parametrize(
+        "names", [[f"g{n}/x" for n in range(51)], [f"a/{n}" for n in range(5_001)], ["a/" + "x" * 100]]
+    )
+    def test_a_table_that_takes_hours(self, folder, names):
+        log = {name: {"$tuple": [1.0, {"$tuple": []}]} for name in names}
+        assert "more than any run does" in self.refused(folder, log=log)
+
+    def test_a_matrix_that_no_table_shows_may_be_large(self, folder):
+        log = {f"rims/comm_unit_{n}": {"$tuple": [1.0, {"$tuple": ["stdout", "log"]}]} for n in range(6_000)}
+        tensors, manifest = state_of("cartpole")
+        state = manifest["state"] | {"log": log}
+        assert survives_restoring("cartpole", (tensors, manifest | {"state": state}), folder) is None
+
     def test_settings_of_the_optimizer(self, folder):
         optimizer = state_of("cartpole")[1]["state"]["optimizer"]
         group = optimizer["param_groups"][0]

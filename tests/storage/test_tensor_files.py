@@ -248,7 +248,7 @@ class TestDamage:
         path = tmp_path / "huge.safetensors"
         with open(path, "wb") as handle:
             handle.write(claimed.to_bytes(8, "little") + b"{")
-            handle.truncate(min(claimed, 2**31))
+            handle.truncate(2**25)
         tracemalloc.start()
         with pytest.raises(CheckpointError, match="not a safetensors file"):
             read_tensors(path)
@@ -257,10 +257,10 @@ class TestDamage:
 
     def test_a_huge_body_behind_a_foreign_header_takes_no_memory(self, tmp_path):
         path = tmp_path / "huge.safetensors"
-        header = b'{"a": {"dtype": "U8", "shape": [2000000000], "data_offsets": [0, 2000000000]}}'
+        header = b'{"a": {"dtype": "U8", "shape": [60000000], "data_offsets": [0, 60000000]}}'
         with open(path, "wb") as handle:
             handle.write(len(header).to_bytes(8, "little") + header)
-            handle.truncate(8 + len(header) + 2_000_000_000)
+            handle.truncate(8 + len(header) + 60_000_000)
         tracemalloc.start()
         with pytest.raises(CheckpointError, match="not a file of rims_rl"):
             read_tensors(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ FPS = 10
 _REFERENCES = {"roll_out_copy": ("last seen picture", "--"), "roll_out_mean": ("mean picture", ":")}
 _STRIP_COLUMNS = 12
 _TILE, _GAP, _HEAD = 256, 12, 36  # pixels of a film
+_MOST_FRAMES = 6_000
 
 
 def draw_balls(outcomes: Sequence[Outcome], titles: Mapping[str, str], context: int, folder: Path) -> list[Path]:
@@ -95,10 +96,18 @@ def _draw_panel(axes: Axes, outcomes: Sequence[Outcome], name: str) -> None:
 
 
 def _rows(outcomes: Sequence[Outcome], name: str) -> dict[str, NDArray[np.uint8]]:
-    """Return truth and each model's first seed's prediction of a test set, (T, B, H, C) by title."""
+    """Return truth and each model's first seed's prediction of a test set, (T, B, H, C) by title.
+
+    Raises:
+        ValueError: for arrays that hold no pictures.
+    """
     firsts = {model: trials[0] for model, trials in by_variant(outcomes).items()}
     truth = next(iter(firsts.values())).arrays[f"{name}/truth"].numpy()
-    return {"truth": truth} | {model: trial.arrays[f"{name}/predicted"].numpy() for model, trial in firsts.items()}
+    rows = {"truth": truth} | {model: trial.arrays[f"{name}/predicted"].numpy() for model, trial in firsts.items()}
+    for title, pictures in rows.items():
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or not pictures.size or len(pictures) < len(truth):
+            raise ValueError(f"{title} has no pictures of {name}, but {pictures.dtype} {pictures.shape}")
+    return rows
 
 
 def draw_strip(outcomes: Sequence[Outcome], name: str, context: int, file: Path) -> Path:
@@ -133,7 +142,7 @@ def write_film(outcomes: Sequence[Outcome], name: str, context: int, file: Path)
     except (ImportError, RuntimeError):
         _log.warning('no film %s: it needs imageio-ffmpeg, pip install "rims-rl[video]"', file.name)
         return []
-    frames = film_frames(_rows(outcomes, name), context)
+    frames = islice(film_frames(_rows(outcomes, name), context), _MOST_FRAMES)
     first = next(frames)
     beside = file.with_name(f".{file.stem}.unfinished.mp4")
     writer = imageio_ffmpeg.write_frames(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rims_rl.experiments.experiment import Outcome
-from rims_rl.experiments.figures import by_variant, colours, new_figure, save_figure, tidy
+from rims_rl.experiments.figures import MOST_UNITS, by_variant, colours, new_figure, save_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +116,7 @@ def _draw_shares(axes: Axes, updates: NDArray[Any], shares: Floats, names: Seque
 
 def _draw_matrices(figure: SubFigure, updates: NDArray[Any], shares: Floats, names: Sequence[str]) -> None:
     """Draw matrices with experts in the order of what they win at the end, so that specialists make a diagonal."""
-    order = _diagonal_order(shares[-1])
+    order = _diagonal_order(shares[-1])[:MOST_UNITS]
     chosen = np.unique(np.linspace(0, len(updates) - 1, _MATRICES).round().astype(int))
     grid: Any = figure.subplots(1, len(chosen), squeeze=False, sharey=True)
     for axes, at in zip(grid[0], chosen, strict=True):
@@ -154,9 +154,10 @@ def draw_pictures(outcome: Outcome, names: Sequence[str], file: Path) -> Path:
 def _draw_kind(axes: Axes, outcome: Outcome, kind: str, names: Sequence[str]) -> None:
     clean, changed, undone, winners = (
         outcome.arrays[f"{kind}_{what}"].numpy()[..., :_SAMPLES, :, :] if what != "winners"
-        else outcome.arrays[f"{kind}_{what}"].numpy()[:, :_SAMPLES]
+        else outcome.arrays[f"{kind}_{what}"].numpy()[: len(names), :_SAMPLES]
         for what in ("clean", "changed", "undone", "winners")
     )  # fmt: skip
+    changed, undone = changed[: len(names)], undone[: len(names)]
     axes.imshow(mosaic(clean, changed, undone), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     step = clean.shape[-1] + _GAP
     axes.set_xticks(step * np.arange(len(names) + 1) + step / 2, ["clean", *names], fontsize=8)

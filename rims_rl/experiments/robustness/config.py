@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from rims_rl.config import Int, OptionalInt, OptionalPath, OptionalText
 from rims_rl.envs.distractors.distractor import KINDS, SPLITS, Distractor, check_split
 from rims_rl.errors import ConfigError
-from rims_rl.validation import check_device
+from rims_rl.validation import check_device, check_seed
 
 _Names = Annotated[tuple[str, ...], arg(metavar="NAME ...")]
 _LARGEST = 100_000
@@ -77,9 +77,9 @@ class RobustnessConfig:
         for name in ("episodes", "n_envs", "onset", "window"):
             if not 1 <= getattr(self, name) <= _LARGEST:
                 raise ConfigError(f"{name} must be from 1 to {_LARGEST:,}, got {getattr(self, name)}")
-        for name in ("seed", "workers"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
+        check_seed(self.seed)
+        if self.workers < 0:
+            raise ConfigError(f"workers must be at least 0, got {self.workers}")
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise ConfigError(f"max_episode_steps must be at least 1, got {self.max_episode_steps}")
         self._check_distractors()

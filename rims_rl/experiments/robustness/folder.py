@@ -20,6 +20,7 @@ from rims_rl.experiments.robustness.conditions import Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig, plain_settings
 from rims_rl.runs import RUNS
 from rims_rl.settings import checked_settings, parse_mapping, read_text
+from rims_rl.storage.plain_files import expanded
 
 
 class RobustnessFolder(ReportFolder):
@@ -35,7 +36,7 @@ class RobustnessFolder(ReportFolder):
 def folder_for(config: RobustnessConfig) -> RobustnessFolder:
     """Return the folder that the settings ask for, without touching the disk."""
     path = config.resume or config.output or RUNS / f"robustness_{time.strftime('%Y%m%d-%H%M%S')}"
-    return RobustnessFolder(path.expanduser())
+    return RobustnessFolder(expanded(path))
 
 
 def save_settings(folder: RobustnessFolder, config: RobustnessConfig) -> dict[str, Any]:
@@ -50,8 +51,8 @@ def load_settings(path: Path) -> RobustnessConfig:
     Raises:
         ConfigError: when the folder is missing or holds no such report.
     """
-    folder = RobustnessFolder(path.expanduser())
-    if not folder.config_file.is_file():
+    folder = RobustnessFolder(expanded(path))
+    if not expanded(folder.config_file).is_file():
         raise ConfigError(f"{path} holds no robustness report: there is no config.yaml in it")
     if read_about(folder).get("report") != "robustness":
         raise ConfigError(f"{path} holds no robustness report, but something else")

@@ -12,7 +12,7 @@ from rich import box, get_console
 from rich.console import Console
 from rich.table import Table
 
-from rims_rl.errors import said
+from rims_rl.errors import printable, said
 from rims_rl.experiments.figures import NO_PLOTS
 from rims_rl.experiments.robustness.conditions import CLEAN, Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig
@@ -24,6 +24,7 @@ from rims_rl.experiments.robustness.results import as_json
 from rims_rl.experiments.robustness.statistics import DRAWS, FEW, Estimate
 from rims_rl.experiments.robustness.tracking import track_report
 from rims_rl.machine import describe_machine
+from rims_rl.output import say
 from rims_rl.storage.plain_files import write_text
 
 _FILE_WIDTH = 200
@@ -57,7 +58,7 @@ def write_report(config: RobustnessConfig, folder: RobustnessFolder, grid: Grid,
         plots = draw_all(findings, folder.plots)
     except NO_PLOTS as error:
         plots = []
-        get_console().print(f"no plots: {said(error)}", highlight=False, soft_wrap=True, markup=False)
+        say(f"no plots: {said(error)}")
     track_report(config, folder, sheets, plots)
 
 
@@ -227,11 +228,11 @@ def print_sheets(sheets: list[Sheet], notes: list[str]) -> None:
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
     for sheet in sheets:
-        table = Table(title=sheet.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(title=printable(sheet.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for number, heading in enumerate(sheet.headings):
-            table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
+            table.add_column(printable(heading), justify="left" if number == 0 else "right", overflow="fold")
         for row in sheet.rows:
-            table.add_row(*row)
+            table.add_row(*map(printable, row))
         console.print(table, highlight=False, markup=False)
     for note in notes:
-        console.print(note, style="dim", highlight=False, markup=False)
+        console.print(printable(note), style="dim", highlight=False, markup=False)

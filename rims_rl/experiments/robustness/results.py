@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
@@ -19,7 +20,8 @@ _FIGURES_OF_NO_MECHANISM = frozenset({"condition", "episodes", "seed", "determin
 def as_json(config: RobustnessConfig, findings: Findings, about: dict[str, Any]) -> dict[str, Any]:
     """Return every figure as JSON-safe data."""
     return {
-        **about, "settings": plain_settings(config), "measured_on": describe_machine(), "missing": findings.missing,
+        **_without_nan(about), "settings": plain_settings(config),
+        "measured_on": describe_machine(), "missing": findings.missing,
         "random": [
             {"world": world, **condition._asdict(), "mean": float(scores.mean()), "scores": scores.tolist()}
             for (world, condition), scores in findings.random.items()
@@ -37,6 +39,12 @@ def as_json(config: RobustnessConfig, findings: Findings, about: dict[str, Any])
             for (subject, condition), result in findings.mechanism.items()
         ],
     }  # fmt: skip
+
+
+def _without_nan(about: dict[str, Any]) -> dict[str, Any]:
+    """Return what config.yaml says of a report, numbers that strict JSON lacks as texts: anyone may have added some."""
+    plain: dict[str, Any] = json.loads(json.dumps(about), parse_constant=str)
+    return plain
 
 
 def _who(subject: Subject) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from stable_baselines3.common.vec_env import VecEnv
 
-from rims_rl.errors import ConfigError, RimsError
+from rims_rl.errors import ConfigError, RimsError, printable
 from rims_rl.experiments.robustness.cells import read_cell, run_cell
 from rims_rl.experiments.robustness.conditions import Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig
@@ -29,6 +29,7 @@ from rims_rl.experiments.robustness.report import write_report
 from rims_rl.experiments.robustness.subjects import read_subjects
 from rims_rl.experiments.workers import StopRequest
 from rims_rl.machine import processor_cores
+from rims_rl.output import say
 from rims_rl.runs import check_writable, locked
 from rims_rl.signals import StopSignals, held_back
 
@@ -92,28 +93,27 @@ def _workers(config: RobustnessConfig, cells: int) -> int:
 
 
 def _say_what_lacks(folder: RobustnessFolder, grid: Grid, failed: dict[str, int]) -> None:
-    console, lacking = get_console(), sum(not cell.file.exists() for cell in grid.cells)
+    lacking = sum(not cell.file.exists() for cell in grid.cells)
     for reason, count in failed.items():
-        console.print(f"{count} failed: {reason}", highlight=False, soft_wrap=True, markup=False)
+        say(f"{count} failed: {reason}")
     if lacking:
-        console.print(f"{lacking} of {len(grid.cells)} cells have no result; go on with --resume {folder.path}",
-                      highlight=False, soft_wrap=True, markup=False)  # fmt: skip
-    console.print(f"results in {folder.path}", highlight=False, soft_wrap=True, markup=False)
+        say(f"{lacking} of {len(grid.cells)} cells have no result; go on with --resume {folder.path}")
+    say(f"results in {folder.path}")
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[str], None]]:
     """Yield what to call with the name of every cell that is done."""
     console = get_console()
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())  # fmt: skip
+    name_of_cell = TextColumn("{task.description}", markup=False)
+    columns = name_of_cell, BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("games", total=total)
 
         def advance(name: str) -> None:
-            progress.update(task, advance=1, description=name[:60])
+            progress.update(task, advance=1, description=printable(name, 60))
             if not console.is_terminal:
-                console.print(f"{name} ({progress.tasks[0].completed:.0f} of {total})", highlight=False, markup=False)
+                say(f"{name} ({progress.tasks[0].completed:.0f} of {total})")
 
         yield advance
 

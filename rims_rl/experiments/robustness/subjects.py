@@ -66,9 +66,10 @@ def read_subjects(paths: Sequence[Path]) -> list[Subject]:
     """
     runs: dict[Path, TrainConfig] = {}
     for path in paths:
+        run = load_config(open_run(path))
         if path.resolve() in {known.resolve() for known in runs}:
             raise ConfigError(f"{path} is given twice")
-        runs[path] = load_config(open_run(path))
+        runs[path] = run
     return [Subject(path, run, label(run, list(runs.values()))) for path, run in runs.items()]
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import get_console
-
 from rims_rl.experiments.robustness.config import RobustnessConfig, plain_settings
 from rims_rl.experiments.robustness.folder import RobustnessFolder
+from rims_rl.output import say
 
 if TYPE_CHECKING:
     from rims_rl.experiments.robustness.report import Sheet
@@ -34,7 +33,7 @@ def track_report(
     try:
         run.log(_contents(sheets, plots), 0)
     except Exception as error:  # whatever W&B does, the report lies on the disk
-        get_console().print(f"W&B did not take the report: {error}", highlight=False, soft_wrap=True, markup=False)
+        say(f"W&B did not take the report: {error}")
     run.finish()
 
 

@@ -15,6 +15,7 @@ from rims_rl.experiments.figures import by_variant, colours, new_figure, save_fi
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MOST_UNITS, _MOST_ROWS = 24, 10  # each with a picture of its own
 _CHANCE = 10.0
 # Unit at rest or active (two colours each), on a dark or a light pixel.
 _AT_REST, _AT_REST_ON_INK, _ACTIVE, _ACTIVE_ON_INK = "#F3F3F3", "#B5B5B5", "#F9C49A", "#C14F00"
@@ -100,8 +101,9 @@ def draw_activity(outcome: Outcome, file: Path) -> Path:
     from matplotlib.colors import ListedColormap
 
     pixels, active = (outcome.arrays[name].cpu().numpy() for name in ("shown_pixels", "shown_active"))
+    active = active[..., :_MOST_UNITS]
     labels, taken_for = (outcome.arrays[name].tolist() for name in ("shown_labels", "shown_taken_for"))
-    rows, units, shades = range(0, len(labels), 2), active.shape[2], ListedColormap(_SHADES)
+    rows, units, shades = range(0, len(labels), 2)[:_MOST_ROWS], active.shape[2], ListedColormap(_SHADES)
     figure = new_figure(3.2 + 1.05 * units, 0.9 + 1.15 * len(rows))
     grid = figure.subplots(len(rows), units + 1, squeeze=False, width_ratios=[*[1] * units, 3.4])
     for place, digit in enumerate(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -193,7 +194,9 @@ class TestJson:
         findings = two_cores()
         rim = findings.group("rim")[1]
         findings = findings._replace(mechanism={(rim, WEAK): onset(True)}, missing=3)
-        found = json.loads(json.dumps(as_json(CONFIG, findings, {"command": "x"}), allow_nan=False))
+        about = {"command": "x", "added": {"by": [math.nan, math.inf]}}
+        found = json.loads(json.dumps(as_json(CONFIG, findings, about), allow_nan=False))
+        assert found["added"] == {"by": ["NaN", "Infinity"]}
         assert (found["missing"], len(found["scores"]), len(found["random"])) == (3, 20, 2)
         (mine,) = [
             one for one in found["scores"] if (one["run"], one["kind"], one["intensity"]) == ("run1", "balls", 1.0)
@@ -234,6 +237,14 @@ class TestOnTheTerminal:
         assert "…" not in shown
         for digit in "0123456789%":
             assert shown.count(digit) == (written + headings).count(digit)
+
+    @pytest.mark.faults
+    def test_control_characters_do_not_reach_the_terminal(self, capsys: pytest.CaptureFixture[str]) -> None:
+        evil = "lin_\x1b]0;x\x07"
+        print_sheets([report.Sheet(evil, ["agent", evil], [["rim", evil]])], [evil])
+        shown = capsys.readouterr().out
+        assert "\x1b" not in shown
+        assert "\x07" not in shown
 
     def test_brackets_are_no_markup(self, capsys: pytest.CaptureFixture[str]) -> None:
         print_sheets([report.Sheet("title", ["agent"], [["rim, net=[red]"]])], ["[red] is a note"])
