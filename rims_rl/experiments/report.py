@@ -146,7 +146,8 @@ def _times(outcomes: Sequence[Outcome]) -> str:
     if not times:
         return "No trial has a result."
     size, unit = (60, "minutes") if max(times) >= 600 else (1, "seconds")
-    return f"A trial took {min(times) / size:.0f} to {max(times) / size:.0f} {unit}."
+    least, most = f"{min(times) / size:.0f}", f"{max(times) / size:.0f}"
+    return f"A trial took {most if least == most else f'{least} to {most}'} {unit}."
 
 
 def draw_all(experiment: Experiment[Any], folder: ExperimentFolder, outcomes: Sequence[Outcome]) -> None:

@@ -18,7 +18,7 @@ from rims_rl.experiments.figures import (
     draw_curves,
     place_labels,
 )
-from rims_rl.experiments.report import _mishaps, cells, mean_and_spread
+from rims_rl.experiments.report import _mishaps, _times, cells, mean_and_spread
 from tests.experiments.lines import Lines
 
 EXPERIMENT = Lines(ExperimentConfig(models=("line", "other")))
@@ -58,6 +58,13 @@ class TestTable:
         assert _mishaps([replace(outcome("line", 3, 1.0), skipped=2), outcome("line", 4, 1.0)]) == [
             "line seed 3: 2 updates were not finite and left out"
         ]
+
+    @pytest.mark.parametrize(
+        ("seconds", "said"),
+        [((7, 12), "7 to 12 seconds"), ((600, 1200), "10 to 20 minutes"), ((3151.9,), "53 minutes")],
+    )
+    def test_how_long_trials_took_is_told_once(self, seconds: tuple[float, ...], said: str) -> None:
+        assert _times([replace(outcome("line", 3, 1.0), seconds=each) for each in seconds]) == f"A trial took {said}."
 
     def test_the_papers_column_is_left_out_where_it_is_empty(self) -> None:
         assert cells(EXPERIMENT, [outcome("other", 0, 7.0)])[0] == ["model", "parameters", "seeds", "weight"]
