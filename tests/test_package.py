@@ -114,8 +114,8 @@ class TestStoreys:
     def test_storage_knows_nothing_else(self) -> None:
         assert foreign("storage", set()) == {}
 
-    def test_the_environments_know_storage_but_neither_cores_nor_agents_nor_anything_above(self) -> None:
-        assert foreign("envs", {"rims_rl.storage"}) == {}
+    def test_the_environments_know_storage_and_signals_but_neither_cores_nor_agents_nor_anything_above(self) -> None:
+        assert foreign("envs", {"rims_rl.storage", "rims_rl.signals"}) == {}
 
     def test_no_file_is_called_utils(self) -> None:
         assert [path for path in ROOT.rglob("*.py") if path.stem in ("util", "utils", "helpers")] == []
