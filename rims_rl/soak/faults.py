@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rims_rl.soak.subject import Subject
+from rims_rl.soak.subject import REFUSED, Subject
 from rims_rl.storage.plain_files import UNFINISHED
 
 _WRITE_SECONDS = 5.0
 _LONGEST_PAUSE = 1.0
 ENDING_SECONDS = 60.0
-KILLED, INTERRUPTED, TERMINATED, REFUSED = -signal.SIGKILL, 128 + signal.SIGINT, 128 + signal.SIGTERM, 2
+KILLED, INTERRUPTED, TERMINATED = -signal.SIGKILL, 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 Act = Callable[[Subject, random.Random], None]
 
@@ -149,8 +149,8 @@ ON_THE_PROCESS = (
     Fault("Ctrl-C", interrupt, frozenset({INTERRUPTED}), frozenset({-signal.SIGINT})),
     Fault("SIGTERM", terminate, frozenset({TERMINATED}), frozenset({-signal.SIGTERM})),
     Fault("SIGTERM twice", terminate_twice, frozenset({TERMINATED}), frozenset({-signal.SIGTERM})),
-    Fault("stopped and continued", pause, frozenset(), weight=3.0),
-    Fault("disk full for a while", fill_the_disk, frozenset({REFUSED}), may_go_on=True, weight=3.0),
+    Fault("stopped and continued", pause, frozenset(), weight=4.0),
+    Fault("disk full for a while", fill_the_disk, frozenset({REFUSED}), may_go_on=True, weight=4.0),
     Fault("newest checkpoint cut short", cut_the_newest, frozenset({KILLED}), needs_two=True),
     Fault("newest checkpoint garbled", garble_the_newest, frozenset({KILLED}), needs_two=True),
 )
@@ -159,6 +159,6 @@ WORKER_ENDS_THE_RUN = (
     Fault("worker hangs, run ends", until_it_ends(hang_a_worker), frozenset({REFUSED})),
 )
 WORKER_IS_REPLACED = (
-    Fault("worker killed, replaced", kill_a_worker, frozenset(), weight=3.0),
-    Fault("worker hangs, replaced", hang_a_worker, frozenset(), weight=3.0),
+    Fault("worker killed, replaced", kill_a_worker, frozenset(), weight=4.0),
+    Fault("worker hangs, replaced", hang_a_worker, frozenset(), weight=4.0),
 )

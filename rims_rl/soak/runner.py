@@ -95,9 +95,9 @@ class Soak:
         """Wait until the process trains; return whether the run has come to its end instead."""
         if not subject.wait(_LONGEST_WAIT, lambda: subject.is_training):
             raise Lost(f"{subject.folder.path.name}: no checkpoint within {_LONGEST_WAIT:g} s: {subject.last_words()}")
-        if subject.code not in (None, 0):
+        if subject.code is not None and not subject.has_ended_well:
             raise Lost(f"{subject.folder.path.name} ended with code {subject.code}: {subject.last_words()}")
-        return subject.code == 0
+        return subject.has_ended_well
 
     def _one_fault(self, subject: Subject, fault: Fault) -> None:
         """Inject a fault at a moment of chance, and see that the training goes on."""
@@ -126,7 +126,8 @@ class Soak:
         if subject.code is None or subject.code == 0:
             return
         subject.start()
-        if not subject.wait(_LONGEST_WAIT, lambda: subject.is_training) or subject.code not in (None, 0):
+        in_time = subject.wait(_LONGEST_WAIT, lambda: subject.is_training)
+        if not in_time or not (subject.code is None or subject.has_ended_well):
             raise Lost(f"{name}: it could not be resumed ({subject.code}): {subject.last_words()}")
 
     def _judge(self, run: RunFolder, reference: RunFolder | None) -> None:

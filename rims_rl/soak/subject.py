@@ -15,6 +15,8 @@ from rims_rl.runs import RunFolder
 from rims_rl.soak.processes import end_group, group_of, workers_of
 
 POLL = 0.002
+REFUSED = 2
+"""Code of a command that was refused, or ended in one line."""
 ORPHAN_SECONDS = 15.0
 _LOG_LINES = 6
 
@@ -79,6 +81,11 @@ class Subject:
     def is_at_its_end(self) -> bool:
         """Whether all steps are in a checkpoint: nothing but the final files and the process's end are left."""
         return self.step >= self.steps
+
+    @property
+    def has_ended_well(self) -> bool:
+        """Whether the process has ended with nothing left to do: a resume of a run that is complete is refused."""
+        return self.code == 0 or (self.code == REFUSED and self.is_at_its_end)
 
     def workers(self) -> list[int]:
         """Return the environments' processes."""

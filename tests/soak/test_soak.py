@@ -137,6 +137,10 @@ class Stand:
             self.waited.append(seconds)
         return self.code is not None or (until is not None and until())
 
+    @property
+    def has_ended_well(self) -> bool:
+        return self.code == 0 or (self.code == 2 and self.is_at_its_end)
+
     def workers(self) -> list[int]:
         return []
 
@@ -173,6 +177,12 @@ class TestRecovery:
             subject.is_at_its_end = True
             self.recover(subject, fault)
             assert subject.is_training
+
+    def test_a_complete_run_whose_resume_is_refused_is_none(self) -> None:
+        subject = Stand(-9, resumes=False)
+        subject.is_at_its_end = True
+        self.recover(subject, ON_THE_PROCESS[0])
+        assert subject.code == 2
 
     def test_a_run_that_cannot_be_resumed_is_a_loss(self) -> None:
         with pytest.raises(Lost, match="it could not be resumed"):
