@@ -40,6 +40,7 @@ _MOST_TAG_CHARACTERS = 64
 _MOST_ID_FILE = 2**16
 _MOST_SETTINGS_FILE = 2**16
 _HARMLESS_SETTINGS = frozenset({"entity", "project", "mode"})
+_OWN_SERVER = "https://api.wandb.ai"  # which older `wandb init` wrote down
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # it becomes part of a folder's name
 
 
@@ -214,9 +215,13 @@ def _check_current_folder() -> None:
         if file.exists():
             parser = configparser.ConfigParser(interpolation=None)
             parser.read_string(read_bytes(file, _MOST_SETTINGS_FILE).decode())
-            names = {*parser.defaults(), *(name for section in parser.sections() for name in parser[section])}
-            for name in sorted(names - _HARMLESS_SETTINGS):
+            found = [*parser.defaults().items(), *(pair for name in parser.sections() for pair in parser[name].items())]
+            for name in sorted({name for name, value in found if not _is_harmless(name, value)}):
                 raise ConfigError(f"{file} in this folder sets {shortened(name)}; remove the file if it is not yours")
+
+
+def _is_harmless(name: str, value: str | None) -> bool:
+    return name in _HARMLESS_SETTINGS or (name == "base_url" and value is not None and value.rstrip("/") == _OWN_SERVER)
 
 
 def _start(mode: Mode, settings: dict[str, Any], say: Say) -> WandbRun:

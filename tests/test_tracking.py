@@ -127,7 +127,9 @@ class TestTheCurrentFolder:
     def test_what_wandb_init_writes_is_harmless(self, tmp_path, wandb, monkeypatch):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "wandb").mkdir()
-        (tmp_path / "wandb" / "settings").write_text("[default]\nentity = me\nproject = rims\nmode = online\n")
+        (tmp_path / "wandb" / "settings").write_text(
+            "[default]\nentity = me\nproject = rims\nmode = online\nbase_url = https://api.wandb.ai/\n"
+        )
         run, _ = start(tmp_path)
         assert run.mode == "online"
         run.finish()

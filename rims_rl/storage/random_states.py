@@ -15,7 +15,6 @@ from rims_rl.errors import said
 
 _WORDS = 624  # of a Mersenne Twister
 _DRAWS = 2 * _WORDS + 1
-_TORCH_BYTES = 5056
 _TORCH_HEAD = struct.Struct("<QiiQ")  # seed, words left, whether it was seeded, place of the next word
 _REFUSED = (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError)
 
@@ -86,7 +85,7 @@ def _check_python(state: Any) -> None:
 
 def _check_torch(state: Any, scratch: torch.Generator) -> None:
     """Raise ValueError for a state by which PyTorch would read beyond its array: it looks at each number alone."""
-    if state.dtype != torch.uint8 or state.shape != (_TORCH_BYTES,):
+    if state.dtype != torch.uint8 or state.shape != scratch.get_state().shape:
         raise ValueError("it is outside of the generator's range")
     _, left, _, place = _TORCH_HEAD.unpack_from(bytes(state[: _TORCH_HEAD.size].tolist()))
     if not (1 <= left <= _WORDS and place < 2**32 and (left == 1 or place + left <= _WORDS + 1)):
