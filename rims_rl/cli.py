@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from rims_rl.config import ConfigsConfig, CoresConfig, EvaluateConfig, PlotConfig, RecordConfig
 from rims_rl.errors import ConfigError, EnvironmentFault, RimsError, UnknownNameError, printable, said
 from rims_rl.options import parse, parse_experiment, parse_robustness, parse_train
-from rims_rl.output import PrintableFormatter
+from rims_rl.output import PrintableFormatter, complain
 
 _HELP = """\
 usage: rims-rl COMMAND [OPTIONS]
@@ -83,17 +83,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(words)
     except RimsError as error:
         for line in error.traceback.splitlines() if isinstance(error, EnvironmentFault) else ():
-            print(printable(line), file=sys.stderr)
-        print(f"rims-rl: {' '.join(str(error).split())}", file=sys.stderr)
+            complain(printable(line))
+        complain(f"rims-rl: {' '.join(str(error).split())}")
         return 2
     except KeyboardInterrupt:
-        print("rims-rl: stopped", file=sys.stderr)
+        complain("rims-rl: stopped")
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (OSError, MemoryError, RecursionError, UnicodeError) as error:  # the machine refused, or a file is beyond it
-        print(f"rims-rl: {printable(words[0])} was ended by {type(error).__name__}: {said(error)}", file=sys.stderr)
+        complain(f"rims-rl: {printable(words[0])} was ended by {type(error).__name__}: {said(error)}")
         return 2
 
 

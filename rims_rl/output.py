@@ -23,6 +23,11 @@ def say(line: str) -> None:
     get_console().print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
+def complain(line: str) -> None:
+    """Print one line on stderr; where that is a file on a full disk, the line is lost and the program goes on."""
+    print(line, file=_forgiving(sys.stderr))
+
+
 class PrintableFormatter(logging.Formatter):
     """Formats the messages of a log as lines that do nothing to a terminal; there may be several, as of a traceback."""
 

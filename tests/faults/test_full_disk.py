@@ -67,3 +67,20 @@ def test_what_is_printed_may_be_lost_but_not_the_run(tmp_path: Path) -> None:
 
 
 SAID = ("code", "whole", "plays", "then")
+
+
+_REFUSED = """
+import resource, sys
+from rims_rl.cli import main
+
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+sys.exit(main(["no-such-command"]))
+"""
+
+
+def test_the_line_that_tells_of_an_error_may_be_lost_but_not_its_code(tmp_path: Path) -> None:
+    with open(tmp_path / "said", "wb") as said:
+        code = subprocess.run([sys.executable, "-c", _REFUSED], stdout=said, stderr=said, check=False).returncode
+    assert code == 2
+    assert (tmp_path / "said").read_bytes() == b""
