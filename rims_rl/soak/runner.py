@@ -119,7 +119,8 @@ class Soak:
         name = f"{subject.folder.path.name} at step {step}, {fault.name}"
         if not subject.wait(_LONGEST_WAIT, lambda: subject.step > step and not subject.is_at_its_end):
             raise Lost(f"{name}: it did not go on within {_LONGEST_WAIT:g} s: {subject.last_words()}")
-        if subject.code not in (None, 0, *fault.codes, *(fault.late_codes if subject.is_at_its_end else ())):
+        explained = {None, *fault.codes, *(fault.late_codes if subject.is_at_its_end else ())}
+        if subject.code not in explained and not subject.has_ended_well:
             raise Lost(f"{name}: it ended with code {subject.code}: {subject.last_words()}")
         if subject.code is None and fault.codes and not fault.may_go_on:
             raise Lost(f"{name}: it did not end within {ENDING_SECONDS:g} s: {subject.last_words()}")

@@ -178,8 +178,9 @@ class TestRecovery:
             self.recover(subject, fault)
             assert subject.is_training
 
-    def test_a_complete_run_whose_resume_is_refused_is_none(self) -> None:
-        subject = Stand(-9, resumes=False)
+    @pytest.mark.parametrize("code", [-9, 2])
+    def test_a_complete_run_whose_resume_is_refused_is_none(self, code: int) -> None:
+        subject = Stand(code, resumes=False)
         subject.is_at_its_end = True
         self.recover(subject, ON_THE_PROCESS[0])
         assert subject.code == 2
