@@ -227,6 +227,12 @@ class CsvWriter(KVWriter):
     def close(self) -> None:
         """Do nothing: the file is closed after every row."""
 
+    def catch_up(self) -> None:
+        """Write the rows that are missing, if any; raises OSError when the disk still refuses."""
+        if self._is_behind:
+            self._rewrite()
+            self._is_behind = False
+
     def _append(self, row: dict[str, str]) -> None:
         with open(self.path, "a", encoding="utf-8", newline="") as handle:
             csv.DictWriter(handle, self._columns, restval="", lineterminator="\n").writerow(row)

@@ -166,6 +166,10 @@ def write(writer: CsvWriter, step: int, **values: Any) -> None:
 
 
 @pytest.mark.faults
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 class TestCsv:
     def test_every_dump_is_a_row_with_its_step_first(self, tmp_path):
         writer = CsvWriter(tmp_path / "progress.csv")
@@ -187,6 +191,19 @@ class TestCsv:
             {"step": "11", "a": "2", "b": "3", "c": ""},
             {"step": "13", "a": "", "b": "", "c": "4"},
         ]
+
+    def test_missing_rows_can_be_asked_for(self, tmp_path, monkeypatch):
+        writer = CsvWriter(tmp_path / "progress.csv")
+        write(writer, 7, a=1)
+        with monkeypatch.context() as full:
+            full.setattr("builtins.open", refuse)
+            full.setattr("rims_rl.logging.write_text", refuse)
+            write(writer, 11, a=2)
+            with pytest.raises(OSError, match="No space left"):
+                writer.catch_up()
+        assert [row["step"] for row in rows_of(tmp_path / "progress.csv")] == ["7"]
+        writer.catch_up()
+        assert [row["step"] for row in rows_of(tmp_path / "progress.csv")] == ["7", "11"]
 
     def test_a_row_is_in_the_file_at_once(self, tmp_path):
         writer = CsvWriter(tmp_path / "progress.csv")

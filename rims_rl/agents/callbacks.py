@@ -91,6 +91,7 @@ class CheckpointCallback(_EverySoManySteps):
     def save(self) -> bool:
         """Store the training state now, and as the best one if it is; return whether the disk took it."""
         try:
+            self._let_logs_catch_up()
             tensors, manifest = capture(cast(RIMPPO, self.model), self.about)
             self.store.save(self.model.num_timesteps, tensors, manifest)
             self.saved_at = self.model.num_timesteps
@@ -102,6 +103,17 @@ class CheckpointCallback(_EverySoManySteps):
             _log.warning("no checkpoint at step %d: %s", self.model.num_timesteps, " ".join(str(error).split()))
             return False
         return True
+
+    def _let_logs_catch_up(self) -> None:
+        """Let writers that a full disk has kept waiting write: a run resumed from here would not log those steps again.
+
+        Raises:
+            OSError: when the disk still refuses.
+        """
+        for writer in self.model.logger.output_formats:
+            catch_up = getattr(writer, "catch_up", None)
+            if catch_up is not None:
+                catch_up()
 
     def _score(self) -> float | None:
         """Return the mean reward of the recent episodes; None until as many have ended as there are environments."""

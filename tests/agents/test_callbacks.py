@@ -111,6 +111,26 @@ class TestCheckpointCallback:
             f"no checkpoint at step {step * ROLLOUT}: [Errno 28] No space left on device" for step in (2, 4)
         ]
 
+    def test_no_checkpoint_comes_before_the_rows_that_lead_to_it(self, tmp_path):
+        class Behind(KVWriter):
+            tries = 0
+
+            def write(self, key_values, key_excluded, step=0):
+                pass
+
+            def close(self):
+                pass
+
+            def catch_up(self):
+                self.tries += 1
+                if self.tries == 2:
+                    raise OSError("No space left on device")
+
+        store, model = CheckpointStore(tmp_path, keep=99), make_model()
+        model.set_logger(Logger(None, [Behind()]))
+        model.learn(4 * ROLLOUT, callback=CheckpointCallback(store, ROLLOUT))
+        assert store.steps() == [ROLLOUT, 3 * ROLLOUT, 4 * ROLLOUT]
+
     def test_negative_steps_are_refused(self, tmp_path):
         with pytest.raises(ConfigError, match="at least 0, got -1"):
             CheckpointCallback(CheckpointStore(tmp_path), -1)
