@@ -148,7 +148,8 @@ ON_THE_PROCESS = (
     Fault("killed while starting", kill_at_the_start, frozenset({KILLED})),
     Fault("Ctrl-C", interrupt, frozenset({INTERRUPTED}), frozenset({-signal.SIGINT})),
     Fault("SIGTERM", terminate, frozenset({TERMINATED}), frozenset({-signal.SIGTERM})),
-    Fault("SIGTERM twice", terminate_twice, frozenset({TERMINATED}), frozenset({-signal.SIGTERM})),
+    # The second one may come when all is saved and the program no longer listens.
+    Fault("SIGTERM twice", terminate_twice, frozenset({TERMINATED, -signal.SIGTERM})),
     Fault("stopped and continued", pause, frozenset(), weight=4.0),
     Fault("disk full for a while", fill_the_disk, frozenset({REFUSED}), may_go_on=True, weight=4.0),
     Fault("newest checkpoint cut short", cut_the_newest, frozenset({KILLED}), needs_two=True),

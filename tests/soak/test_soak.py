@@ -168,7 +168,7 @@ class TestRecovery:
             with pytest.raises(Lost, match=f"{fault.name}: it ended with code {code}: its last words"):
                 self.recover(Stand(code), fault)
 
-    @pytest.mark.parametrize("fault", ON_THE_PROCESS[3:6], ids=lambda fault: fault.name)
+    @pytest.mark.parametrize("fault", ON_THE_PROCESS[3:5], ids=lambda fault: fault.name)
     def test_a_signal_after_the_training_ends_the_program_as_any_other(self, fault: Fault) -> None:
         for code in fault.late_codes:
             with pytest.raises(Lost, match=f"it ended with code {code}"):
