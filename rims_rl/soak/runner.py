@@ -18,6 +18,7 @@ from rich import get_console
 
 from rims_rl.envs import is_atari
 from rims_rl.errors import RimsError
+from rims_rl.output import say
 from rims_rl.runs import RunFolder
 from rims_rl.soak.checks import account, difference
 from rims_rl.soak.config import SoakConfig
@@ -57,7 +58,7 @@ class Soak:
 
     def _inject(self) -> None:
         reference = self._without_faults("reference")
-        _say(f"{_STEPS:,} steps without faults are done; now with faults, for {self.config.minutes:g} minutes in all")
+        say(f"{_STEPS:,} steps without faults are done; now with faults, for {self.config.minutes:g} minutes in all")
         number = 0
         while time.monotonic() < self._until:
             number += 1
@@ -108,7 +109,7 @@ class Soak:
         self.ledger.injected[fault.name] += 1
         self._recover(subject, fault, step)
         self.ledger.survived[fault.name] += 1
-        _say(f"{self.ledger.faults:4d}  {subject.folder.path.name} at step {step:,}: {fault.name}, survived")
+        say(f"{self.ledger.faults:4d}  {subject.folder.path.name} at step {step:,}: {fault.name}, survived")
 
     def _recover(self, subject: Subject, fault: Fault, step: int) -> None:
         """Wait until training has gone beyond a step or come to its end, and resume it where that was no good one.
@@ -157,9 +158,9 @@ class Soak:
         console = get_console()
         console.print(self.ledger.table())
         for line in self.ledger.lines():
-            _say(line)
+            say(line)
         if not self.ledger.is_clean or self.config.output is not None:
-            _say(f"the runs and what they printed lie in {self._folder}")
+            say(f"the runs and what they printed lie in {self._folder}")
         if self.config.json is not None:
             try:
                 write_text(self.config.json.expanduser(), json.dumps(self.ledger.as_json(), indent=2) + "\n")
@@ -173,7 +174,3 @@ _ON_ATARI = "--route gym --encoder nature --encoder-kwargs features_dim:16"
 def _workers(restarts: int) -> list[str]:
     """Return the options for environments in processes of their own."""
     return ["--subprocess", "--step-timeout", str(_STEP_TIMEOUT), "--env-restarts", str(restarts)]
-
-
-def _say(line: str) -> None:
-    get_console().print(line, highlight=False, soft_wrap=True, markup=False)
