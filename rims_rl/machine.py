@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rims_rl.runs import versions
+from rims_rl.versions import versions
 
 
 def processor_cores() -> int:

@@ -12,16 +12,14 @@ A folder such as runs/pong_rim_0_20260102-030405 holds
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import re
 import shlex
 import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -29,17 +27,16 @@ from typing import IO, Any
 
 import yaml
 
-from rims_rl import __version__
 from rims_rl.config import TrainConfig, as_plain
 from rims_rl.errors import ConfigError, RunExistsError, shortened
 from rims_rl.settings import checked_settings, parse_mapping, read_text
 from rims_rl.storage.plain_files import check_only_files, expanded, no_link, write_text
+from rims_rl.versions import versions
 
 _LONGEST_SLUG = 120
 _MOST_RESUMES = 100
 """Resumes that config.yaml tells of: the newest ones."""
 RUNS = Path("runs")
-_PACKAGES = ("torch", "numpy", "stable-baselines3", "sb3-contrib", "gymnasium", "ale-py", "wandb")
 
 
 @dataclass(frozen=True)
@@ -215,15 +212,6 @@ def load_config(folder: RunFolder) -> TrainConfig:
     preset = entries.pop("config", None)
     settings = checked_settings(entries, TrainConfig, str(folder.config_file))
     return replace(TrainConfig(), config=None if preset is None else shortened(preset).strip("'"), **settings)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python, of this package and of those that results depend on."""
-    found = {"python": platform.python_version(), "rims-rl": __version__}
-    for package in _PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
 
 
 def command_line() -> list[str]:

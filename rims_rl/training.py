@@ -39,12 +39,12 @@ from rims_rl.runs import (
     open_run,
     run_folder_for,
     save_config,
-    versions,
 )
 from rims_rl.storage.plain_files import no_link, write_text
 from rims_rl.storage.tensor_files import write_tensors
 from rims_rl.tracking import WandbRun, WandbWriter, start_wandb, stored_run_id
 from rims_rl.validation import check_settings
+from rims_rl.versions import versions
 
 _MOST_FINAL_MINUTES = 60.0
 """Cap on the time of the evaluation after training; those during training have one of their own."""

@@ -14,7 +14,7 @@ import rims_rl
 
 ROOT = Path(rims_rl.__file__).parent
 HEAVY = {"stable_baselines3", "sb3_contrib", "gymnasium", "ale_py", "wandb", "cv2", "tyro", "rich"}
-GROUND = {"rims_rl.compiling", "rims_rl.errors", "rims_rl.__version__"}
+GROUND = {"rims_rl.compiling", "rims_rl.errors", "rims_rl.__version__", "rims_rl.versions"}
 """What every storey may use."""
 
 

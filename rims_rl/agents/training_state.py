@@ -7,12 +7,9 @@ when the environments can be put back too (`manifest["exact"]`); otherwise they 
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import platform
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rims_rl import __version__
 from rims_rl.agents.environment_state import can_snapshot, environment_state, set_environment_state
 from rims_rl.agents.state_checks import check_values, damage_told, step_of, unpacked_state
 from rims_rl.agents.weights import check_weights, weights_of
 from rims_rl.errors import CheckpointError, said, shortened
 from rims_rl.storage.random_states import random_state, set_random_state
 from rims_rl.storage.trees import pack
+from rims_rl.versions import COUNTED, versions
 
 if TYPE_CHECKING:
     from rims_rl.agents.ppo import RIMPPO
@@ -35,7 +32,6 @@ _log = logging.getLogger(__name__)
 _KIND = "training state"
 _WEIGHTS = "policy/"
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
-_PACKAGES = ("torch", "numpy", "stable-baselines3", "sb3-contrib", "gymnasium", "ale-py")
 _MOST_SEED = 2**31
 
 
@@ -58,7 +54,7 @@ def capture(model: RIMPPO, about: Mapping[str, Any] | None = None) -> tuple[dict
     manifest = {
         "kind": _KIND,
         "about": dict(about or {}),
-        "versions": versions(),
+        "versions": versions(COUNTED),
         "policy": model.policy.constructor_settings(),
         "num_timesteps": model.num_timesteps,
         "n_envs": model.n_envs,
@@ -103,15 +99,6 @@ def restore(model: RIMPPO, tensors: Mapping[str, Tensor], manifest: Mapping[str,
     model.ep_info_buffer = deque(state["episodes"], maxlen=model._stats_window_size)
     model.ep_success_buffer = deque(state["successes"], maxlen=model._stats_window_size)
     set_random_state(state["random"])
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a stored state depends on."""
-    found = {"python": platform.python_version(), "rims-rl": __version__}
-    for package in _PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
 
 
 def _algorithm_state(model: RIMPPO) -> dict[str, Any]:
@@ -205,11 +192,11 @@ def _check_observations(model: RIMPPO, stored: Any, where: str) -> None:
 
 def _warn_about_versions(manifest: Mapping[str, Any], where: str) -> None:
     """Say which versions differ: the run can go on, but perhaps not to the last bit."""
-    now = versions()
+    now = versions(COUNTED)
     changed = [
         f"{name} {shortened(then)[1:-1]} (now {now.get(name)})"
         for name, then in manifest["versions"].items()
-        if then != now.get(name) and name in ("python", "rims-rl", *_PACKAGES)
+        if then != now.get(name) and name in ("python", "rims-rl", *COUNTED)
     ]
     if changed:
         _log.warning("%s was made with %s; results may differ in the last digits", where, ", ".join(changed))

@@ -23,9 +23,10 @@ from rims_rl.errors import ConfigError, shortened
 from rims_rl.experiments.config import ExperimentConfig
 from rims_rl.experiments.loop import TrialFolder
 from rims_rl.experiments.variants import Variant
-from rims_rl.runs import RUNS, RunFolder, command_line, resumed_before, versions
+from rims_rl.runs import RUNS, RunFolder, command_line, resumed_before
 from rims_rl.settings import checked_settings, parse_mapping, read_text
 from rims_rl.storage.plain_files import expanded, write_text
+from rims_rl.versions import versions
 
 C = TypeVar("C", bound=ExperimentConfig)
 _LONGEST_NAME = 120

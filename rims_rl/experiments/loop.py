@@ -24,11 +24,11 @@ from rims_rl.experiments.experiment import Outcome
 from rims_rl.experiments.stored import MOST_RESULT_BYTES, NOT_AS_EXPECTED, check_course, check_outcome
 from rims_rl.experiments.trial import Trial, seed_all
 from rims_rl.machine import describe_machine
-from rims_rl.runs import versions
 from rims_rl.storage.optimizer_states import checked_optimizer_state
 from rims_rl.storage.plain_files import read_json, write_text
 from rims_rl.storage.tensor_files import read_tensors, write_tensors
 from rims_rl.storage.trees import pack, unpack
+from rims_rl.versions import versions
 
 SAVE_SECONDS = 60.0
 """Longest time between two checkpoints."""
