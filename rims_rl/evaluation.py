@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,7 +23,7 @@ from rims_rl.errors import ConfigError, printable
 from rims_rl.loading import load_agent, locate
 from rims_rl.runs import describe_run, load_config
 from rims_rl.scores import human_normalised
-from rims_rl.storage.plain_files import expanded, write_text
+from rims_rl.storage.plain_files import check_target, write_json
 from rims_rl.validation import check_seed
 
 if TYPE_CHECKING:
@@ -299,7 +297,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, Any]:
     result = {**about, **_rules(config, run), **evaluation.summary(), **_relative(config, run, evaluation)}
     result |= {"steps_per_second": evaluation.steps / max(evaluation.seconds, 1e-9), "n_envs": copies}
     games = [game._asdict() for game in evaluation.episodes]
-    write_result(config.json or folder.evaluation_of(view.text), result | {"games": games})
+    write_json(config.json or folder.evaluation_of(view.text), result | {"games": games})
     print_result(result)
     return result
 
@@ -314,8 +312,8 @@ def _check(config: EvaluateConfig) -> None:
     check_seed(config.seed, "--seed")
     if config.max_minutes is not None and not 0 < config.max_minutes < float("inf"):
         raise ConfigError(f"--max-minutes must be above 0, got {config.max_minutes}")
-    if config.json is not None and not expanded(config.json).absolute().parent.is_dir():
-        raise ConfigError(f"--json {config.json}: there is no folder {config.json.parent}")
+    if config.json is not None:
+        check_target("--json", config.json)
 
 
 def _rules(config: EvaluateConfig, run: TrainConfig) -> dict[str, Any]:
@@ -344,18 +342,6 @@ def _relative(config: EvaluateConfig, run: TrainConfig, evaluation: Evaluation) 
         return {}
     relative = human_normalised(resolve_game(run.env), float(evaluation.scores.mean()))
     return {} if relative is None else {"human_normalised": relative}
-
-
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Write a result as JSON, the old file or the new one whole.
-
-    Raises:
-        ConfigError: when the file can't be written.
-    """
-    try:
-        write_text(expanded(path), json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def print_result(result: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from rims_rl.errors import ConfigError, printable, said
 from rims_rl.logging import NOT_A_LOG, read_csv
 from rims_rl.plot_texts import make_plain
 from rims_rl.runs import load_config, open_run
-from rims_rl.storage.plain_files import expanded
+from rims_rl.storage.plain_files import check_target, expanded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,8 +87,7 @@ def plot_runs(config: PlotConfig) -> None:
     games = sorted({curve.config.env for curve in curves})
     if len(games) > 1:
         raise ConfigError(f"runs of different environments cannot share one plot: {', '.join(games)}")
-    if not expanded(config.output).absolute().parent.is_dir():
-        raise ConfigError(f"--output {config.output}: there is no folder {config.output.parent}")
+    check_target("--output", config.output)
     figure, axes = _figure()
     for curve, colour in zip(curves, _colours(curves), strict=True):
         label = f"{printable(curve.config.core, 40)}, seed {curve.config.seed}"

@@ -31,7 +31,6 @@ from rims_rl.evaluation import (
     play_episodes,
     print_result,
     shares,
-    write_result,
 )
 from rims_rl.runs import RunFolder, load_config, save_config
 from tests.pong_run import DISTRACTOR, files_of
@@ -468,10 +467,6 @@ class TestADistractedRun:
 
 
 class TestResult:
-    def test_a_file_that_cannot_be_written_is_said(self, tmp_path: Any) -> None:
-        with pytest.raises(ConfigError, match="cannot be written"):
-            write_result(tmp_path / "missing" / "result.json", {})
-
     def test_the_table_names_score_protocol_and_what_was_cut(self, capsys: pytest.CaptureFixture[str]) -> None:
         result = {
             "env": "pong", "core": "rim", "trained_steps": 30_720, "mean": -3.05, "std": 1.0, "median": -3.0,

@@ -36,7 +36,7 @@ def run_bench(config: BenchConfig) -> Result:
         result = _measured(config, say)
     print_report(result)
     if config.json is not None:
-        write_report(config.json.expanduser(), config, result)
+        write_report(config.json, config, result)
     return result
 
 

@@ -9,6 +9,7 @@ from tyro.conf import arg
 
 from rims_rl.config import Int, OptionalPath, OptionalText
 from rims_rl.errors import ConfigError, UnknownNameError
+from rims_rl.storage.plain_files import check_target
 
 ALL = "all"
 _NAMES = arg(metavar="NAME ...", help_behavior_hint=lambda shown: f"(default: {shown or 'none'})")
@@ -31,8 +32,8 @@ class BenchConfig:
         """Raise ConfigError, in one line, for the first setting that can't work."""
         _at_least(1, repeats=self.repeats)
         _at_least(0, torch_threads=self.torch_threads)
-        if self.json is not None and not self.json.expanduser().absolute().parent.is_dir():
-            raise ConfigError(f"--json {self.json}: there is no folder {self.json.parent}")
+        if self.json is not None:
+            check_target("--json", self.json)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Iterator
@@ -20,7 +19,9 @@ from rims_rl.bench.measure import Say
 from rims_rl.bench.results import Result
 from rims_rl.bench.tables import WIDTH, tables
 from rims_rl.machine import describe_machine, machine
-from rims_rl.runs import command_line, versions
+from rims_rl.runs import command_line
+from rims_rl.storage.plain_files import write_json
+from rims_rl.versions import versions
 
 
 @contextmanager
@@ -49,13 +50,17 @@ def print_report(result: Result) -> None:
 
 
 def write_report(path: Path, config: BenchConfig, result: Result) -> None:
-    """Write the result with what it depends on."""
+    """Write the result with what it depends on.
+
+    Raises:
+        ConfigError: when the file can't be written.
+    """
     settings = {name: _plain(value) for name, value in asdict(config).items() if name != "json"}
     about = {
         "command": shlex.join(command_line()), "date": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": machine(),
         "versions": versions(), "settings": settings,
     }  # fmt: skip
-    path.write_text(json.dumps({**about, **asdict(result)}, indent=2) + "\n", "utf-8")
+    write_json(path, {**about, **asdict(result)})
 
 
 def _plain(value: object) -> object:

@@ -10,7 +10,7 @@ from tyro.conf import arg
 
 from rims_rl.config import Int, OptionalPath
 from rims_rl.errors import ConfigError
-from rims_rl.storage.plain_files import expanded
+from rims_rl.storage.plain_files import check_target, expanded
 
 SHORTEST_MINUTES = 0.25
 
@@ -42,5 +42,5 @@ class SoakConfig:
             raise ConfigError(f"--seed must be at least 0, got {self.seed}")
         if self.output is not None and expanded(self.output).exists() and any(self.output.iterdir()):
             raise ConfigError(f"{self.output} is not empty; choose another --output")
-        if self.json is not None and not expanded(self.json).absolute().parent.is_dir():
-            raise ConfigError(f"--json {self.json}: there is no folder {self.json.parent}")
+        if self.json is not None:
+            check_target("--json", self.json)

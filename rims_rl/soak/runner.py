@@ -7,7 +7,6 @@ on with new episodes and is therefore another run, but must not lose a step.
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import tempfile
@@ -17,7 +16,6 @@ from pathlib import Path
 from rich import get_console
 
 from rims_rl.envs import is_atari
-from rims_rl.errors import RimsError
 from rims_rl.output import say
 from rims_rl.runs import RunFolder
 from rims_rl.soak.checks import account, difference
@@ -25,7 +23,7 @@ from rims_rl.soak.config import SoakConfig
 from rims_rl.soak.faults import ENDING_SECONDS, ON_THE_PROCESS, WORKER_ENDS_THE_RUN, WORKER_IS_REPLACED, Fault
 from rims_rl.soak.ledger import Ledger
 from rims_rl.soak.subject import Lost, Subject
-from rims_rl.storage.plain_files import write_text
+from rims_rl.storage.plain_files import write_json
 
 _UPDATE = 32
 _STEPS = 60 * _UPDATE
@@ -162,10 +160,7 @@ class Soak:
         if not self.ledger.is_clean or self.config.output is not None:
             say(f"the runs and what they printed lie in {self._folder}")
         if self.config.json is not None:
-            try:
-                write_text(self.config.json.expanduser(), json.dumps(self.ledger.as_json(), indent=2) + "\n")
-            except OSError as error:
-                raise RimsError(f"{self.config.json} cannot be written: {error.strerror or error}") from None
+            write_json(self.config.json, self.ledger.as_json())
 
 
 _ON_ATARI = "--route gym --encoder nature --encoder-kwargs features_dim:16"

@@ -41,6 +41,22 @@ def expanded(path: Path) -> Path:
     return found
 
 
+def check_target(option: str, path: Path) -> None:
+    """Refuse, before hours of work go into it, a path that no file can be written at; creates nothing.
+
+    Raises:
+        ConfigError: for a folder, a folder that is missing, and one that may not be written to; `option` is its name.
+    """
+    target = expanded(path)
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(f"{option} {_named(path)}: there is no folder {_named(path.parent)}")
+    if target.is_dir():
+        raise ConfigError(f"{option} {_named(path)}: that is a folder, not a file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option} {_named(path)}: no permission to write into {_named(path.parent)}")
+
+
 def only_plain(path: str, flags: int) -> int:
     """Open a plain file alone: `open(path, "rb", opener=only_plain)` raises OSError for a pipe, a device, a folder."""
     handle = os.open(path, flags | _NO_WAIT)
@@ -97,6 +113,18 @@ def write_whole(path: Path, content: bytes, *, read_back: bool = False) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file with the same promise: the old content or the new one, never a part."""
     write_whole(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write what JSON can say to where a user asked for it, the old file or the new one whole.
+
+    Raises:
+        ConfigError: when the file can't be written.
+    """
+    try:
+        write_text(expanded(path), json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"{_named(path)} cannot be written: {error.strerror or error}") from None
 
 
 def _write_through(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ from rims_rl.bench.config import CoreBenchConfig
 from rims_rl.bench.report import print_report, progress, write_report
 from rims_rl.bench.results import CoreResult, Growth
 from rims_rl.machine import describe_machine, machine
-from rims_rl.runs import versions
+from rims_rl.versions import versions
 
 RESULT = CoreResult([], {"T": [Growth(3, 5.0, 7.0)]})
 
