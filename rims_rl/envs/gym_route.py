@@ -24,7 +24,7 @@ from rims_rl.envs.emulator import load_emulator as load_emulator  # also known f
 from rims_rl.envs.emulator_state import check_emulator_state
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
 from rims_rl.envs.random_state import dump_generator, load_generator
-from rims_rl.envs.screen import FrameHook, Screen, capture
+from rims_rl.envs.screen import FrameHook, Screen, alter_grey, capture
 from rims_rl.envs.snapshots import MOST, array, entry, flag, text, whole_number
 from rims_rl.errors import ConfigError, shortened
 
@@ -87,8 +87,13 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         self.observation_space = Box(0, 255, (self.settings.frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)
         self._screen = Screen(self._ale.getScreenDims(), self.settings.frame_stack)
         height, width = self._ale.getScreenDims()
-        picture = Picture(height, width, self.settings.game)
-        self._distraction = Distraction(as_distractors(distractor, distractor_split), picture)
+        distractors = as_distractors(distractor, distractor_split)
+        self._in_colour = Distraction(distractors, Picture(height, width, self.settings.game))
+        self._alters_grey = alter_grey(self.settings.game, distractors)
+        if self._alters_grey:
+            self._distraction = Distraction(distractors, Picture(height, width, self.settings.game, is_grey=True))
+        else:
+            self._distraction = self._in_colour
         self._start_time = time.time()
         self._game_goes_on = False
         self._last_action = _NOOP
@@ -126,7 +131,8 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
     def render(self) -> NDArray[np.uint8]:
         """Return the raw screen (H, W, 3) under the distractors; right after `restore` it is the one from before."""
-        return self._distraction.again(self._raw_screen())
+        self._in_colour.follow(self._distraction)
+        return self._in_colour.again(self._raw_screen())
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that decides how the game goes on, as arrays, numbers and texts; `frame_hook` is not in it."""
@@ -182,7 +188,7 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
             if self._ale.game_over():
                 self._restart()
         self._screen.clear()
-        capture(self._ale, self._hook(), self._screen.newest)
+        self._capture(self._screen.newest)
         self._screen.push()
         self._begin_counts()
 
@@ -196,15 +202,30 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
                 break
             if frame >= FRAME_SKIP - 2:
                 target = self._screen.newest if frame == FRAME_SKIP - 1 else self._screen.previous
-                capture(self._ale, self._hook(), target)
+                self._capture(target)
         return reward
+
+    def _capture(self, target: NDArray[np.uint8]) -> None:
+        """Write the present screen, altered, in grey into `target` (H, W)."""
+        if self._alters_grey and self.frame_hook is None:
+            capture(self._ale, None, target)
+            self._distraction.alter(target)
+        else:
+            capture(self._ale, self._hook(), target)
 
     def _hook(self) -> FrameHook | None:
         """Return what alters the raw frames: the frame hook, then the distractors."""
-        first, then = self.frame_hook, self._distraction
-        if then.is_idle:
+        first = self.frame_hook
+        if self._distraction.is_idle:
             return first
-        return then.alter if first is None else lambda frame: then(first(frame))
+        return self._alter if first is None else lambda frame: self._alter(first(frame).copy())
+
+    def _alter(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Let the distractors alter the episode's next RGB frame (H, W, 3), in place."""
+        self._in_colour.follow(self._distraction)
+        altered = self._in_colour.alter(frame)
+        self._distraction.follow(self._in_colour)
+        return altered
 
     def _raw_screen(self) -> NDArray[np.uint8]:
         """Return the emulator's screen (H, W, 3)."""

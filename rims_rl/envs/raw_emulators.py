@@ -15,13 +15,13 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rims_rl.envs.distractors.distraction import Distraction, suit_grey
+from rims_rl.envs.distractors.distraction import Distraction
 from rims_rl.envs.distractors.distractor import Distractors
 from rims_rl.envs.distractors.effect import Screen as Picture
 from rims_rl.envs.distractors.looks import grey_of
 from rims_rl.envs.emulator import load_emulator
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
-from rims_rl.envs.screen import OTHER_PALETTES, Screen
+from rims_rl.envs.screen import Screen, alter_grey
 
 Frame = NDArray[np.uint8]
 _FULL_STRENGTH = np.ones(1, np.float32)
@@ -32,7 +32,7 @@ class RawEmulators:
 
     def __init__(self, settings: AtariSettings, n_envs: int, distractors: Distractors) -> None:
         height, width = load_emulator(settings.game).getScreenDims()
-        self._is_grey = suit_grey(distractors) and settings.game not in OTHER_PALETTES
+        self._is_grey = alter_grey(settings.game, distractors)
         self._emulators = [_one_emulator(settings, height, width, self._is_grey) for _ in range(n_envs)]
         self._screens = [Screen((height, width), settings.frame_stack) for _ in range(n_envs)]
         picture = Picture(height, width, settings.game, self._is_grey)

@@ -14,12 +14,20 @@ import numpy as np
 from ale_py import ALEInterface
 from numpy.typing import NDArray
 
+from rims_rl.envs.distractors.distraction import suit_grey
+from rims_rl.envs.distractors.distractor import Distractors
 from rims_rl.envs.native_screen import native_push
 from rims_rl.envs.protocols import SCREEN_SIZE
 from rims_rl.envs.snapshots import array
 
 OTHER_PALETTES = frozenset({"adventure", "air_raid", "keystone_kapers", "laser_gates", "pacman", "space_war"})
 """Games whose colours are not the console's usual ones, so that ALE's grey need not be the grey of its RGB."""
+
+
+def alter_grey(game: str, distractors: Distractors) -> bool:
+    """Tell whether distractors alter the game's frames in grey, a third of the bytes, rather than in RGB."""
+    return suit_grey(distractors) and game not in OTHER_PALETTES
+
 
 FrameHook = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 

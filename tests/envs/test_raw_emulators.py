@@ -49,7 +49,7 @@ class TestEveryGame:
         plain = _rollout(game, 61, raw=False)
         assert any(dones.any() for _, _, dones, _ in plain)
         for is_grey in (True, False):
-            monkeypatch.setattr(raw_emulators, "suit_grey", lambda distractors, is_grey=is_grey: is_grey)
+            monkeypatch.setattr(raw_emulators, "alter_grey", lambda game, distractors, is_grey=is_grey: is_grey)
             raw = _rollout(game, 61, raw=True)
             _assert_same_game(plain, raw)
             assert _greatest_difference(plain, raw) <= GREYS_THAT_DIFFER.get(game, 0)

@@ -69,6 +69,13 @@ class Distraction:
         self._apply(altered, max(self._frame - 1, 0))
         return altered
 
+    def follow(self, other: Distraction) -> None:
+        """Go to where another one of the same distractors is in its episode; on an RGB screen, that of a grey one."""
+        if (self._seed, self._episode) == (other._seed, other._episode):
+            self._frame = other._frame
+        else:
+            self.restore(other.snapshot())
+
     def snapshot(self) -> dict[str, Any]:
         """Return where in which episode this is, and of which distractors, as numbers and a text."""
         place = {"seed": self._seed, "episode": self._episode, "frame": self._frame}
@@ -109,8 +116,8 @@ class Distraction:
 
 
 def suit_grey(distractors: Distractors) -> bool:
-    """Tell whether grey frames altered by these are what RGB frames, altered and then turned grey, would be."""
-    return all(EFFECTS[spec.kind].suits_grey for spec in distractors if spec.intensity > 0)
+    """Tell whether these may alter grey frames instead of RGB ones that turn grey afterwards."""
+    return all(spec.split in EFFECTS[spec.kind].grey_splits for spec in distractors if spec.intensity > 0)
 
 
 def describe(distractors: list[Distractor] | Distractors) -> str:

@@ -26,7 +26,7 @@ class Screen(NamedTuple):
     game: str | None = None
     """The Atari game's rom name; None for any other environment."""
     is_grey: bool = False
-    """Whether frames are grey (H, W) instead of RGB (H, W, 3); only for effects that suit it."""
+    """Whether frames are grey (H, W) instead of RGB (H, W, 3); only for effects whose `grey_splits` say so."""
 
     @property
     def unit(self) -> float:
@@ -37,8 +37,12 @@ class Screen(NamedTuple):
 class Effect(ABC):
     """One distractor at work on the frames of one environment."""
 
-    suits_grey: ClassVar[bool] = False
-    """Whether it only covers or moves pixels, so that grey frames altered are altered frames turned grey."""
+    grey_splits: ClassVar[tuple[str, ...]] = ()
+    """Splits in which it may alter grey frames instead, as every channel is altered alike.
+
+    Where pixels are covered or moved, that gives what altered RGB frames turned grey are; where they are mixed, as much
+    but for rounding, at most one level of 255.
+    """
 
     def __init__(self, spec: Distractor, screen: Screen) -> None:
         self.spec = spec

@@ -71,7 +71,7 @@ def put(frame: Frame, stamp: Stamp, top: int, left: int) -> None:
 
 
 def put_translucent(frame: Frame, stamp: Stamp, top: int, left: int, opacity: float) -> None:
-    """Stamp onto a frame (H, W, 3), in place, so that what is below shines through."""
+    """Stamp onto a frame (H, W, 3) or (H, W), in place, so that what is below shines through."""
     height, width = stamp.mask.shape
     up, before = max(-top, 0), max(-left, 0)
     down, after = min(height, frame.shape[0] - top), min(width, frame.shape[1] - left)

@@ -9,6 +9,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from rims_rl.envs import make_atari_env, make_env
 from rims_rl.envs.distractors import KINDS, Distractor
+from rims_rl.envs.distractors.looks import grey_of
 from rims_rl.envs.gym_route import AtariGymEnv
 from rims_rl.envs.protocols import AtariSettings
 from rims_rl.envs.raw_emulators import RawEmulators
@@ -17,6 +18,10 @@ from rims_rl.envs.vector_route import AtariVecEnv
 from rims_rl.errors import ConfigError
 
 EVERYTHING = "+".join(f"{kind}:0.5" for kind in KINDS)
+IN_GREY = "balls:0.5+blobs:0.5+digits:0.5+colour:0.5+flicker:0.5"
+"""Kinds that alter grey frames."""
+MIXING = 4
+"""How many of them mix pixels, each of which rounds in grey where it would round in colours: a level of 255."""
 
 
 def _rollout(env, length, seed=11):
@@ -82,9 +87,10 @@ class TestTheGameItself:
 
 
 class TestBothRoutes:
+    @pytest.mark.parametrize("distractor", [EVERYTHING, IN_GREY])
     @pytest.mark.parametrize("split", ["train", "held-out"])
-    def test_show_the_same_pixels_over_several_games(self, split):
-        settings = {"noop_max": 1, "distractor": EVERYTHING, "distractor_split": split, "max_frames": 90}
+    def test_show_the_same_pixels_over_several_games(self, split, distractor):
+        settings = {"noop_max": 1, "distractor": distractor, "distractor_split": split, "max_frames": 90}
         one, other = (
             _rollout(make_atari_env("breakout", 2, 5, route=route, **settings), 61) for route in ("gym", "vector")
         )
@@ -152,7 +158,7 @@ class TestTheRawVectorRoute:
 
 
 class TestSnapshots:
-    @pytest.mark.parametrize("distractor", [EVERYTHING, "background:0.5"])
+    @pytest.mark.parametrize("distractor", [EVERYTHING, IN_GREY, "background:0.5"])
     def test_a_restored_game_goes_on_bit_for_bit(self, distractor):
         env, other = (AtariGymEnv("breakout", max_frames=120, distractor=distractor) for _ in range(2))
         rng = np.random.default_rng(5)
@@ -200,6 +206,38 @@ class TestRendering:
         assert (frame != env._ale.getScreenRGB()).any()
         np.testing.assert_array_equal(frame, env.render())
         np.testing.assert_array_equal(env.step(0)[0], other.step(0)[0])
+
+    @pytest.mark.parametrize("distractor", [EVERYTHING, IN_GREY])
+    def test_shows_in_colour_what_the_agent_sees_in_grey(self, distractor):
+        env, seen = AtariGymEnv("breakout", distractor=distractor, max_frames=24), []
+        env._screen.push = lambda: seen.append(env._screen.newest.copy())
+        env.reset(seed=3)
+        for step in range(13):
+            difference = grey_of(env.render()).astype(int) - seen[-1]
+            assert np.abs(difference).max() <= (MIXING if distractor == IN_GREY else 0)
+            if env.step(step % 4)[3]:
+                env.reset()
+
+    def test_right_after_a_restore_shows_the_frame_from_before(self):
+        env, other = (AtariGymEnv("breakout", distractor=IN_GREY) for _ in range(2))
+        env.reset(seed=3)
+        for _ in range(5):
+            env.step(0)
+        other.restore(env.snapshot())
+        np.testing.assert_array_equal(env.render(), other.render())
+
+
+class TestAFrameHook:
+    def test_has_the_distractors_draw_in_colour_where_they_would_have_been(self):
+        env, hooked = (AtariGymEnv("breakout", distractor=IN_GREY, max_frames=24) for _ in range(2))
+        env.reset(seed=3), hooked.reset(seed=3)
+        for step in range(25):
+            hooked.frame_hook = (lambda frame: frame) if step % 3 else None
+            (one, _, _, cut, _), (other, *_) = env.step(step % 4), hooked.step(step % 4)
+            assert np.abs(one[-1].astype(int) - other[-1]).max() <= MIXING
+            if cut:
+                env.reset(), hooked.reset()
+        assert env._distraction.snapshot() == hooked._distraction.snapshot()
 
 
 class TestRegisteredIds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rims_rl.envs.distractors.distractor import SPLITS
 from rims_rl.envs.distractors.effect import Effect
 from rims_rl.envs.distractors.looks import Frame
 
@@ -16,7 +17,7 @@ class Shake(Effect):
     Up and down it moves by even numbers of pixels in training, by odd ones held out, so no picture is in both.
     """
 
-    suits_grey = True
+    grey_splits = SPLITS
 
     def begin(self, generator: np.random.Generator) -> None:
         """Draw the motion along both axes."""

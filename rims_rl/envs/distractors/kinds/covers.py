@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from rims_rl.envs.distractors.distractor import SPLITS
 from rims_rl.envs.distractors.effect import Effect, bounced
 from rims_rl.envs.distractors.looks import Frame, Stamp, pick_colours, put_translucent, stamp_of
 
@@ -26,7 +27,7 @@ _GLYPHS: dict[str, tuple[str, ...]] = {
 class Curtain(Effect):
     """Bars that sweep over the screen and hide what is behind: upright in training, lying held out."""
 
-    suits_grey = True
+    grey_splits = SPLITS
 
     def begin(self, generator: np.random.Generator) -> None:
         """Draw the bars' colours, places and speeds."""
@@ -50,11 +51,13 @@ class Curtain(Effect):
 class Digits(Effect):
     """Counters that look like scores: digits of 3 x 5 blocks in training, of 5 x 7 held out."""
 
+    grey_splits = SPLITS
+
     def begin(self, generator: np.random.Generator) -> None:
         """Draw where the counters stand, in which colours, what they show and how they count."""
         count = 1 + round(3 * self.spec.intensity)
         self._block = max(round(self.screen.unit * ((1.5 if self.is_train else 1.2) + self.spec.intensity)), 1)
-        self._colours = pick_colours(self.spec.split, count, generator)
+        self._colours = self.as_seen(pick_colours(self.spec.split, count, generator))
         tops = (np.arange(count) + 0.7 * generator.random(count)) / count * self.screen.height
         lefts = generator.random(count) * 0.7 * self.screen.width
         self._places = np.stack([tops, lefts], axis=1).astype(int).tolist()

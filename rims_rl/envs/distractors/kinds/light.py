@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rims_rl.envs.distractors.distractor import SPLITS
 from rims_rl.envs.distractors.effect import Effect
 from rims_rl.envs.distractors.kinds.pixels import salt_patterns
-from rims_rl.envs.distractors.looks import COLOURS, Frame
+from rims_rl.envs.distractors.looks import COLOURS, TRAIN, Frame
 
 _LEVELS = 16
 _GREYS = np.arange(256, dtype=np.float64)
@@ -29,6 +30,8 @@ def _swing(time: int, period: float, phase: float) -> float:
 
 class Flicker(Effect):
     """Brightness that pulses: the screen goes dark at a stroke in training, glows up and down held out."""
+
+    grey_splits = SPLITS
 
     def begin(self, generator: np.random.Generator) -> None:
         """Draw how fast and from which moment on."""
@@ -50,7 +53,7 @@ class Flicker(Effect):
 class Drop(Effect):
     """Frames that are lost, up to every second one: black in training, television snow held out."""
 
-    suits_grey = True
+    grey_splits = SPLITS
 
     def begin(self, generator: np.random.Generator) -> None:
         """Draw which frames are lost: some in a row, so that the maximum over two frames does not bring them back."""
@@ -72,11 +75,14 @@ class Drop(Effect):
 class Colour(Effect):
     """The screen seen through coloured glass: each split has its own colours."""
 
+    grey_splits = SPLITS
+
     def begin(self, generator: np.random.Generator) -> None:
         """Draw the colour and how fast its strength swings."""
         colours = COLOURS[self.spec.split]
-        self._tint = np.empty((self.screen.height, self.screen.width, 3), np.uint8)
-        self._tint[:] = colours[generator.integers(len(colours))]
+        colour = self.as_seen(colours[generator.integers(len(colours))])
+        self._tint = np.empty((self.screen.height, self.screen.width, *colour.shape), np.uint8)
+        self._tint[:] = colour
         self._period = float(generator.uniform(*((90, 160) if self.is_train else (170, 300))))
         self._phase = float(generator.random())
 
@@ -89,6 +95,8 @@ class Colour(Effect):
 
 class Contrast(Effect):
     """Contrast and brightness that are off: everything pale in training, gamma too low or too high held out."""
+
+    grey_splits = (TRAIN,)  # a gamma curve over a grey is not the grey of three curves over colours
 
     def begin(self, generator: np.random.Generator) -> None:
         """Draw towards which brightness or gamma, and how fast its strength swings."""

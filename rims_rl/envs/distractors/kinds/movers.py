@@ -32,7 +32,7 @@ _SPRITE_SIDES, _SPRITE_PIXELS = (5, 24), 24
 class Balls(Effect):
     """Balls that bounce off each other and off the edges: discs in training, rings held out."""
 
-    suits_grey = True
+    grey_splits = SPLITS
 
     def begin(self, generator: np.random.Generator) -> None:
         """Draw a world, a moment and a side to look from."""
@@ -77,12 +77,14 @@ def _disc(radius: float, *, hollow: bool) -> NDArray[np.bool_]:
 class Blobs(Effect):
     """Large translucent shapes that drift: of two or three lobes in training, of four or five held out."""
 
+    grey_splits = SPLITS
+
     def begin(self, generator: np.random.Generator) -> None:
         """Draw the shapes and their paths."""
         count = 2 + round(3 * self.spec.intensity)
         lobes = generator.permutation(np.resize((2, 3) if self.is_train else (4, 5), count))
         radius = (14 + 14 * self.spec.intensity) * self.screen.unit
-        colours = pick_colours(self.spec.split, count, generator)
+        colours = self.as_seen(pick_colours(self.spec.split, count, generator))
         self._opacity = 0.25 + 0.45 * self.spec.intensity
         self._stamps = [
             stamp_of(_lobed(radius, int(n), generator.uniform(0, 2 * np.pi)), colour)
@@ -112,7 +114,7 @@ def _lobed(radius: float, lobes: int, turn: float) -> NDArray[np.bool_]:
 class Sprites(Effect):
     """Figures of other games that march from side to side; the splits cut them from different games."""
 
-    suits_grey = True
+    grey_splits = SPLITS
 
     def begin(self, generator: np.random.Generator) -> None:
         """Draw who marches, where and how fast."""

@@ -58,7 +58,7 @@ class Noise(_Grain):
 class SaltAndPepper(_Grain):
     """Pixels that are black or white: single ones in training, two side by side held out."""
 
-    suits_grey = True
+    grey_splits = SPLITS
 
     def patterns(self) -> tuple[Frame, Frame]:
         """Return the least and the greatest value that every pixel may have."""
