@@ -1,12 +1,17 @@
-"""One Atari emulator, and a look at how a game's screen tends to be."""
+"""Atari emulators, one or many in C++ threads, and a look at how a game's screen tends to be."""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from ale_py import Action, ALEInterface, LoggerMode, roms
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
+
+from rims_rl.envs.protocols import AtariSettings
 
 _SCREENS, _FRAMES_BETWEEN, _REPEATS = 12, 48, 8  # how many screens are looked at, and how they are reached
 
@@ -19,6 +24,27 @@ def load_emulator(game: str) -> ALEInterface:
     ale.setInt("random_seed", 0)
     ale.loadROM(str(roms.get_rom_path(game)))
     return ale
+
+
+def vector_emulators(settings: AtariSettings, n_envs: int, **shown: Any) -> AtariVectorEnv:
+    """Return copies of a game in C++ threads that play it as the settings say and show it as `shown` says.
+
+    What has another default depending on the way in is set explicitly.
+    """
+    return AtariVectorEnv(
+        settings.game,
+        n_envs,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        reward_clipping=False,
+        episodic_life=False,
+        life_loss_info=False,
+        repeat_action_probability=settings.rules.sticky,
+        full_action_space=settings.rules.full_action_set,
+        max_num_frames_per_episode=settings.max_frames,
+        noop_max=max(settings.noop_max, 1),
+        use_fire_reset=True,
+        **shown,
+    )
 
 
 @cache

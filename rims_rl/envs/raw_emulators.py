@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from rims_rl.envs.distractors.distraction import Distraction
 from rims_rl.envs.distractors.distractor import Distractors
 from rims_rl.envs.distractors.effect import Screen as Picture
 from rims_rl.envs.distractors.looks import grey_of
-from rims_rl.envs.emulator import load_emulator
+from rims_rl.envs.emulator import load_emulator, vector_emulators
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
 from rims_rl.envs.screen import Screen, alter_grey
 
@@ -122,23 +121,14 @@ class RawEmulators:
 
 
 def _one_emulator(settings: AtariSettings, height: int, width: int, is_grey: bool) -> AtariVectorEnv:
-    """Build one copy that shows every frame as it is; all else as on the plain vector route."""
-    return AtariVectorEnv(
-        settings.game,
+    """Return one copy that shows every frame as it is; all else as on the plain vector route."""
+    return vector_emulators(
+        settings,
         1,
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        reward_clipping=False,
-        episodic_life=False,
-        life_loss_info=False,
-        repeat_action_probability=settings.rules.sticky,
-        full_action_space=settings.rules.full_action_set,
-        max_num_frames_per_episode=settings.max_frames,
         img_height=height,
         img_width=width,
         grayscale=is_grey,
         stack_num=1,
         frameskip=1,
         maxpool=False,
-        noop_max=max(settings.noop_max, 1),
-        use_fire_reset=True,
     )

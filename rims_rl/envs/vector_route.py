@@ -16,13 +16,13 @@ import gymnasium as gym
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from rims_rl.envs.distractors.distractor import Distractors
+from rims_rl.envs.emulator import vector_emulators
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
 from rims_rl.envs.raw_emulators import RawEmulators
 from rims_rl.errors import ConfigError
@@ -159,23 +159,14 @@ class AtariVecEnv(VecEnv):
 
 
 def _build_emulators(settings: AtariSettings, n_envs: int) -> AtariVectorEnv:
-    """Build the C++ environments; what has another default depending on the way in is set explicitly."""
-    return AtariVectorEnv(
-        settings.game,
+    """Return the C++ environments, which preprocess as well."""
+    return vector_emulators(
+        settings,
         n_envs,
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        reward_clipping=False,
-        episodic_life=False,
-        life_loss_info=False,
-        repeat_action_probability=settings.rules.sticky,
-        full_action_space=settings.rules.full_action_set,
-        max_num_frames_per_episode=settings.max_frames,
         img_height=SCREEN_SIZE,
         img_width=SCREEN_SIZE,
         grayscale=True,
         stack_num=settings.frame_stack,
         frameskip=FRAME_SKIP,
         maxpool=True,
-        noop_max=max(settings.noop_max, 1),
-        use_fire_reset=True,
     )

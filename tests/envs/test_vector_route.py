@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecFrameStack
 
-from rims_rl.envs import make_atari_env, vector_route
+from rims_rl.envs import emulator, make_atari_env
 from rims_rl.errors import ConfigError
 from tests.envs.single_game import SingleGame, losing_breakout_actions
 
@@ -170,8 +170,8 @@ class TestActions:
 class TestAsAVecEnv:
     def test_what_has_different_defaults_elsewhere_is_set_explicitly(self, monkeypatch):
         given = {}
-        build = vector_route.AtariVectorEnv
-        monkeypatch.setattr(vector_route, "AtariVectorEnv", lambda *args, **kw: given.update(kw) or build(*args, **kw))
+        build = emulator.AtariVectorEnv
+        monkeypatch.setattr(emulator, "AtariVectorEnv", lambda *args, **kw: given.update(kw) or build(*args, **kw))
         make_atari_env("pong", 1, protocol="machado").close()
         assert given["autoreset_mode"] is AutoresetMode.SAME_STEP
         assert (given["reward_clipping"], given["episodic_life"], given["life_loss_info"]) == (False, False, False)
