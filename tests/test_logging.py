@@ -165,11 +165,11 @@ def write(writer: CsvWriter, step: int, **values: Any) -> None:
     writer.write(values, dict.fromkeys(values), step)  # type: ignore[arg-type]
 
 
-@pytest.mark.faults
 def refuse(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
 
 
+@pytest.mark.faults
 class TestCsv:
     def test_every_dump_is_a_row_with_its_step_first(self, tmp_path):
         writer = CsvWriter(tmp_path / "progress.csv")
