@@ -218,9 +218,9 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         first = self.frame_hook
         if self._distraction.is_idle:
             return first
-        return self._alter if first is None else lambda frame: self._alter(first(frame).copy())
+        return self._distract if first is None else lambda frame: self._distract(first(frame).copy())
 
-    def _alter(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _distract(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Let the distractors alter the episode's next RGB frame (H, W, 3), in place."""
         self._in_colour.follow(self._distraction)
         altered = self._in_colour.alter(frame)

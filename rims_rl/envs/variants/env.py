@@ -46,7 +46,7 @@ class VariantAtariEnv(AtariGymEnv):
     @property
     def frame_hook(self) -> FrameHook | None:
         """What alters the raw RGB frames (H, W, 3): the variant's paint, then the hook that was set, or None."""
-        return self._alter if self._paints else self._own_hook
+        return self._painted if self._paints else self._own_hook
 
     @frame_hook.setter
     def frame_hook(self, hook: FrameHook | None) -> None:
@@ -94,7 +94,7 @@ class VariantAtariEnv(AtariGymEnv):
         """Return the raw screen (H, W, 3) as the variant paints it."""
         return self._paint(super()._raw_screen())
 
-    def _alter(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _painted(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the frame (H, W, 3), painted and then passed through the hook that was set."""
         painted = self._paint(frame)
         return painted if self._own_hook is None else self._own_hook(painted)

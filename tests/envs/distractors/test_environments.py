@@ -14,6 +14,7 @@ from rims_rl.envs.gym_route import AtariGymEnv
 from rims_rl.envs.protocols import AtariSettings
 from rims_rl.envs.raw_emulators import RawEmulators
 from rims_rl.envs.registration import ATARI_DISTRACTED
+from rims_rl.envs.variants.env import VariantAtariEnv
 from rims_rl.envs.vector_route import AtariVecEnv
 from rims_rl.errors import ConfigError
 
@@ -238,6 +239,33 @@ class TestAFrameHook:
             if cut:
                 env.reset(), hooked.reset()
         assert env._distraction.snapshot() == hooked._distraction.snapshot()
+
+
+class TestVariants:
+    """Variants paint frames, change the RAM, or both: distractors come after them."""
+
+    @pytest.mark.parametrize("split", ["train", "held-out"])
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("variant", ["", "lazy_enemy", "hidden_enemy"])
+    def test_are_seen_through_every_kind(self, kind, split, variant):
+        plain = VariantAtariEnv("pong", variant=variant)
+        distracted = VariantAtariEnv("pong", variant=variant, distractor=f"{kind}:1", distractor_split=split)
+        one, other = plain.reset(seed=3)[0], distracted.reset(seed=3)[0]
+        changed = (one != other).any()
+        for _ in range(20):
+            one, other = plain.step(0)[0], distracted.step(0)[0]
+            changed |= (one != other).any()
+        assert changed
+
+    @pytest.mark.parametrize("distractor", ["balls:1", "noise:1", "balls:1+noise:1"])
+    @pytest.mark.parametrize("variant", ["lazy_enemy", "hidden_enemy"])
+    def test_a_hook_sees_frames_before_the_distractors(self, variant, distractor):
+        env, hooked = (VariantAtariEnv("pong", variant=variant, distractor=distractor) for _ in range(2))
+        seen = []
+        hooked.frame_hook = lambda frame: seen.append(frame) or frame
+        np.testing.assert_array_equal(env.reset(seed=3)[0], hooked.reset(seed=3)[0])
+        np.testing.assert_array_equal(env.step(0)[0], hooked.step(0)[0])
+        assert len(seen) == 3
 
 
 class TestRegisteredIds:
