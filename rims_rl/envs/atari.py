@@ -19,6 +19,8 @@ from rims_rl.envs.vector_route import AtariVecEnv
 from rims_rl.envs.watched import Patience, asked_patience
 from rims_rl.errors import ConfigError, UnknownNameError
 
+_MOST_SEED = 2**32 - 1  # the largest one that Stable-Baselines3 draws
+
 
 def make_atari_env(
     game: str,
@@ -96,7 +98,7 @@ def _check_rest(route: str, n_envs: int, seed: int | None) -> None:
         raise UnknownNameError("route", route, ROUTES)
     check_count("n_envs", n_envs, 1)
     if seed is not None:
-        check_count("seed", seed, 0)
+        check_count("seed", seed, 0, _MOST_SEED)
 
 
 def _refuse_on_vector(changes: dict[str, Any], subprocess: bool) -> None:

@@ -56,9 +56,9 @@ def resolve_game(name: str) -> str:
         UnknownNameError: when no such game exists; the message holds the nearest names.
         ConfigError: when the name asks for RAM observations, or the game needs two players.
     """
-    rom, spelling = _read(name)
+    rom, spelling = _read(name) if isinstance(name, str) else (None, None)
     if rom is None:
-        raise UnknownNameError("Atari game", spelling["game"] if spelling else name, game_names())
+        raise UnknownNameError("Atari game", spelling["game"] if spelling else str(name), game_names())
     if spelling is not None and spelling["ram"]:
         raise ConfigError(f"{name!r} asks for RAM observations, which are not offered; use {rom!r} for frames")
     if rom in MULTIPLAYER_ONLY:

@@ -22,7 +22,7 @@ from rims_rl.envs.distractors.distractor import AnyDistractor, as_distractors
 from rims_rl.envs.distractors.effect import Screen as Picture
 from rims_rl.envs.emulator import load_emulator as load_emulator  # also known from here
 from rims_rl.envs.emulator_state import check_emulator_state
-from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
+from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings, action_number
 from rims_rl.envs.random_state import dump_generator, load_generator
 from rims_rl.envs.screen import FrameHook, Screen, alter_grey, capture
 from rims_rl.envs.snapshots import MOST, array, entry, flag, text, whole_number
@@ -37,8 +37,9 @@ def check_variant(ale: ALEInterface, game: str, mode: int | None, difficulty: in
     """Raise ConfigError, naming the available ones, when the game lacks this mode or difficulty."""
     asked = {"mode": (mode, ale.getAvailableModes()), "difficulty": (difficulty, ale.getAvailableDifficulties())}
     for name, (value, available) in asked.items():
-        if value is not None and (isinstance(value, bool) or value not in available):
-            raise ConfigError(f"{game} has no {name} {value!r}; available: {', '.join(map(str, sorted(available)))}")
+        if value is not None and (type(value) is not int or value not in available):
+            known = ", ".join(map(str, sorted(available)))
+            raise ConfigError(f"{game} has no {name} {shortened(value)}; available: {known}")
 
 
 class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
@@ -283,6 +284,4 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
     def _checked(self, action: np.int64) -> int:
         """Return ALE's number of an action, or raise ConfigError."""
-        if np.ndim(action) or int(action) != action or not 0 <= action < len(self._actions):
-            raise ConfigError(f"action {action} is out of range: this game has actions 0 to {len(self._actions) - 1}")
-        return self._actions[int(action)]
+        return self._actions[action_number(action, len(self._actions), "game")]

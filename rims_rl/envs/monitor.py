@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
 
+from rims_rl.envs.distractors.wrappers import DistractorWrapper
 from rims_rl.envs.snapshots import array, entry, flag, whole_number
 from rims_rl.errors import ConfigError
 
@@ -56,4 +57,11 @@ class SnapshotMonitor(Monitor):
 
 def monitored(env: gym.Env[Any, Any]) -> Monitor:
     """Wrap an environment in a Monitor, one with snapshots when the environment offers `snapshot` itself."""
-    return SnapshotMonitor(env) if hasattr(env.unwrapped, "snapshot") else Monitor(env)
+    return SnapshotMonitor(env) if _tells_all(env) else Monitor(env)
+
+
+def _tells_all(env: gym.Env[Any, Any]) -> bool:
+    """Tell whether the environment's `snapshot` says all: what distractors around it show is in none."""
+    if isinstance(env, DistractorWrapper):
+        return False
+    return _tells_all(env.env) if isinstance(env, gym.Wrapper) else hasattr(env, "snapshot")

@@ -7,6 +7,9 @@ A score means nothing without its protocol, so every environment carries its nam
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from rims_rl.envs.games import resolve_game
 from rims_rl.errors import ConfigError, UnknownNameError, shortened
@@ -51,6 +54,14 @@ def check_count(name: str, value: object, least: int, most: int | None = None) -
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {shortened(value)}")
     if most is not None and value > most:
         raise ConfigError(f"{name} must be at most {most}, got {shortened(value)}")
+
+
+def action_number(action: Any, count: int, of: str) -> int:
+    """Return an action of `count` as a number; raises ConfigError for anything else: "this `of` has actions ..."."""
+    number = action.item() if hasattr(action, "item") and np.ndim(action) == 0 else action
+    if not isinstance(number, int | float) or number not in range(count):
+        raise ConfigError(f"action {shortened(action)} is out of range: this {of} has actions 0 to {count - 1}")
+    return int(number)
 
 
 def _check_switch(name: str, value: object) -> None:

@@ -19,14 +19,25 @@ from rims_rl.envs.distractors.distractor import Distractors
 from rims_rl.envs.native_screen import native_push
 from rims_rl.envs.protocols import SCREEN_SIZE
 from rims_rl.envs.snapshots import array
+from rims_rl.errors import ConfigError
 
-OTHER_PALETTES = frozenset({"adventure", "air_raid", "keystone_kapers", "laser_gates", "pacman", "space_war"})
-"""Games whose colours are not the console's usual ones, so that ALE's grey need not be the grey of its RGB."""
+FOREIGN_GREYS = frozenset({"air_raid"})
+"""Games whose greys in ALE do not belong to their colours: Air Raid's rom is for PAL."""
 
 
 def alter_grey(game: str, distractors: Distractors) -> bool:
-    """Tell whether distractors alter the game's frames in grey, a third of the bytes, rather than in RGB."""
-    return suit_grey(distractors) and game not in OTHER_PALETTES
+    """Tell whether distractors alter the game's frames in grey, a third of the bytes, rather than in RGB.
+
+    Raises:
+        ConfigError: for distractors that need colours where the grey of a game's colours is not what agents see.
+    """
+    in_grey = suit_grey(distractors)
+    if not in_grey and game in FOREIGN_GREYS:
+        raise ConfigError(
+            f"{game}: ALE's greys do not belong to its colours, so noise, background and held-out contrast, which need "
+            "colours, would show another picture; choose other kinds"
+        )
+    return in_grey
 
 
 FrameHook = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -78,5 +89,5 @@ def capture(ale: ALEInterface, hook: FrameHook | None, target: NDArray[np.uint8]
 def to_grey(frame: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
     """Write an RGB frame (H, W, 3) in grey into `target` (H, W)."""
     # On the console's own colours this gives its own grey levels, but for one of them, (168, 72, 158), seen in Laser
-    # Gates, which gets one level more. Air Raid's greys don't belong to its colours, so there they differ more.
+    # Gates, which gets one level more. Air Raid's greys differ more, see FOREIGN_GREYS.
     cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY, dst=target)

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 from rims_rl.envs import atari, make_atari_env
 from rims_rl.envs.variants import VariantAtariEnv
 from rims_rl.envs.watched import Patience, WatchedVecEnv
-from rims_rl.errors import ConfigError, UnknownNameError
+from rims_rl.errors import ConfigError, UnknownNameError, shortened
 from tests.envs.single_game import SingleGame, losing_breakout_actions
 
 ROUTES = ["vector", "gym"]
@@ -268,6 +268,12 @@ class TestBadArguments:
             ({"noop_max": -1}, "noop_max must be a whole number of at least 0, got -1"),
             ({"noop_max": 1_001}, "noop_max must be at most 1000, got 1001"),
             ({"max_frames": 0}, "max_frames must be a whole number of at least 1, got 0"),
+            ({"seed": 2**32}, "seed must be at most 4294967295, got 4294967296"),
+            ({"route": "gym", "mode": 1.0}, "pong has no mode 1.0; available: 0, 1"),
+            (
+                {"route": "gym", "variant": f"mode:{'9' * 5000}"},
+                f"{shortened(f'mode:{chr(57) * 5000}')} must have a whole number after its colon",
+            ),
             ({"protocol": "natur"}, "unknown protocol 'natur'; did you mean 'nature'?"),
             ({"route": "vectro"}, "unknown route 'vectro'; did you mean 'vector'?"),
             ({"game": "pnog"}, "unknown Atari game 'pnog'; did you mean 'pong'?"),

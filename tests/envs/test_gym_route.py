@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from rims_rl.envs.gym_route import AtariGymEnv
 from rims_rl.errors import ConfigError, UnknownNameError
@@ -271,12 +272,18 @@ class TestSettings:
         with pytest.raises(UnknownNameError, match="did you mean 'pong'"):
             AtariGymEnv("pnog")
 
-    @pytest.mark.parametrize("action", [-1, 6, 1.5, np.array([1])])
+    @pytest.mark.parametrize("action", [-1, 6, 1.5, np.array([1]), float("nan"), None, "1"])
     def test_an_action_out_of_range_is_refused(self, action):
         env = AtariGymEnv("pong")
         env.reset(seed=5)
         with pytest.raises(ConfigError, match="is out of range: this game has actions 0 to 5"):
             env.step(action)
+
+    @pytest.mark.parametrize("action", [3, 3.0, np.int32(3), np.array(3), torch.tensor(3)])
+    def test_an_action_may_be_a_number_of_any_kind(self, action):
+        env, other = AtariGymEnv("pong"), AtariGymEnv("pong")
+        env.reset(seed=5), other.reset(seed=5)
+        np.testing.assert_array_equal(env.step(action)[0], other.step(np.int64(3))[0])
 
     def test_render_gives_the_raw_screen(self):
         env = AtariGymEnv("pong")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rims_rl.envs import game_names, raw_emulators
+from rims_rl.envs import game_names, make_atari_env, raw_emulators
 from rims_rl.envs.protocols import AtariSettings
 from rims_rl.envs.raw_emulators import RawEmulators
-from rims_rl.envs.screen import OTHER_PALETTES
+from rims_rl.envs.screen import FOREIGN_GREYS
 from rims_rl.envs.vector_route import AtariVecEnv
+from rims_rl.errors import ConfigError
 
 GREYS_THAT_DIFFER = {"air_raid": 143, "laser_gates": 1}
 """Games whose grey in ALE is not that of its RGB, and by how many levels a pixel of an observation may differ.
@@ -54,5 +55,13 @@ class TestEveryGame:
             _assert_same_game(plain, raw)
             assert _greatest_difference(plain, raw) <= GREYS_THAT_DIFFER.get(game, 0)
 
-    def test_with_greys_of_its_own_is_known_to_have_another_palette(self):
-        assert set(GREYS_THAT_DIFFER) <= OTHER_PALETTES <= set(game_names())
+    def test_whose_greys_are_not_those_of_its_colours_is_known(self):
+        assert {game for game, levels in GREYS_THAT_DIFFER.items() if levels > 1} == FOREIGN_GREYS
+
+    @pytest.mark.parametrize("route", ["gym", "vector"])
+    def test_of_those_shows_its_own_grey_under_distractors_or_refuses_them(self, route):
+        settings = {"n_envs": 1, "seed": 5, "route": route}
+        clean = make_atari_env("air_raid", **settings).reset()
+        np.testing.assert_array_equal(make_atari_env("air_raid", distractor="colour:1e-9", **settings).reset(), clean)
+        with pytest.raises(ConfigError, match=r"air_raid: ALE's greys do not belong to its colours"):
+            make_atari_env("air_raid", distractor="balls+noise", **settings)

@@ -13,7 +13,7 @@ from rims_rl.envs.distractors.looks import Frame
 from rims_rl.envs.snapshots import text, whole_number
 from rims_rl.errors import ConfigError, shortened
 
-_SEEDS = 2**63  # so that a snapshot's numbers fit into 64 bits
+_SEEDS = 2**31  # which the vector route tells apart
 _MOST_FRAMES = 2**31  # of an episode; they last a year
 
 
@@ -30,6 +30,7 @@ class Distraction:
         self._effects: list[Effect] = [make_effect(spec, screen) for spec in self._specs]
         self._seed = self._frame = 0
         self._episode = -1
+        self._is_drawn = False
 
     @property
     def is_idle(self) -> bool:
@@ -64,17 +65,24 @@ class Distraction:
         return frame
 
     def again(self, frame: Frame) -> Frame:
-        """Return a frame altered as the episode's last one was; the given one is left as it was."""
+        """Return a frame altered as the episode's last one was; the given one is left as it was.
+
+        Before the first episode, nothing is altered.
+        """
         altered = frame.copy()
-        self._apply(altered, max(self._frame - 1, 0))
+        if self._is_drawn:
+            self._apply(altered, max(self._frame - 1, 0))
         return altered
 
     def follow(self, other: Distraction) -> None:
         """Go to where another one of the same distractors is in its episode; on an RGB screen, that of a grey one."""
-        if (self._seed, self._episode) == (other._seed, other._episode):
-            self._frame = other._frame
-        else:
-            self.restore(other.snapshot())
+        if (self._seed, self._episode, self._is_drawn) != (other._seed, other._episode, other._is_drawn):
+            self._seed, self._episode = other._seed, max(other._episode, 0)
+            self._draw()
+            self._episode, self._is_drawn = other._episode, other._is_drawn
+        self._frame = other._frame
+        for effect, its in zip(self._effects, other._effects, strict=True):
+            effect.follow(its)
 
     def snapshot(self) -> dict[str, Any]:
         """Return where in which episode this is, and of which distractors, as numbers and a text."""
@@ -104,7 +112,7 @@ class Distraction:
 
     def _draw(self) -> None:
         """Draw the looks of the episode."""
-        self._frame = 0
+        self._frame, self._is_drawn = 0, True
         for place, (spec, effect) in enumerate(zip(self._specs, self._effects, strict=True)):
             kind = int.from_bytes(spec.kind.encode())
             effect.begin(np.random.default_rng([SPLITS.index(spec.split), place, kind, self._seed, self._episode]))

@@ -58,12 +58,13 @@ class Distractor:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        if self.kind not in KINDS:
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise UnknownNameError("kind of distractor", str(self.kind), KINDS)
         if isinstance(self.intensity, bool) or not isinstance(self.intensity, int | float):
             raise ConfigError(f"intensity must be a number from 0 to 1, got {shortened(self.intensity)}")
         if not 0 <= self.intensity <= 1:
-            raise ConfigError(f"intensity must be from 0 to 1, got {self.intensity}")
+            raise ConfigError(f"intensity must be from 0 to 1, got {shortened(self.intensity)}")
+        object.__setattr__(self, "intensity", float(self.intensity))
         if not isinstance(self.dynamic, bool):
             raise ConfigError(f"dynamic must be True or False, got {shortened(self.dynamic)}")
         if self.kind in _ONLY_DYNAMIC and not self.dynamic:
@@ -72,6 +73,8 @@ class Distractor:
         if self.folder is not None:
             if self.kind != "background":
                 raise ConfigError(f"folder is for the kind background, got it for {self.kind}")
+            if not isinstance(self.folder, str):
+                raise ConfigError(f"folder must be a path as text, got {shortened(self.folder)}")
             check_folder(Path(self.folder))
 
     @property
@@ -88,7 +91,7 @@ AnyDistractor = str | Distractor | Mapping[str, Any] | Iterable[Distractor | Map
 
 def check_split(split: object) -> None:
     """Raise UnknownNameError unless `split` is train or held-out."""
-    if split not in SPLITS:
+    if not isinstance(split, str) or split not in SPLITS:
         raise UnknownNameError("distractor split", str(split), SPLITS)
 
 

@@ -61,6 +61,9 @@ class Effect(ABC):
     def apply(self, frame: Frame, time: int) -> None:
         """Alter the episode's frame number `time` (H, W, 3), or (H, W) in grey, in place."""
 
+    def follow(self, other: Effect) -> None:  # noqa: B027 - most have nothing to do here
+        """Take over what another one of the same episode has learned from its frames."""
+
     def as_seen(self, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return RGB colours (..., 3) as frames show them: as they are, or in grey (...)."""
         return grey_of(colours) if self.screen.is_grey else colours

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -22,8 +23,17 @@ MOST_FRAMES = 128
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ConfigError unless the folder holds videos or images enough for both splits."""
-    _files(folder)
+    """Raise ConfigError unless the folder holds videos or images enough for both splits, each of which can be read."""
+    for path in _files(folder):
+        about = path.stat()
+        _check_file(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _check_file(path: Path, changed: int, size: int) -> None:
+    """Raise ConfigError unless a file's first frame can be read; `changed` and `size` tell its content from another."""
+    if not _frames(path, 1, 1, most=1):
+        raise _unreadable(path)
 
 
 def clip_files(folder: Path, split: str) -> list[Path]:
@@ -38,14 +48,23 @@ def load_clip(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     Raises:
         ConfigError: when nothing can be read from the file.
     """
+    frames = _frames(path, height, width, MOST_FRAMES)
+    if not frames:
+        raise _unreadable(path)
+    return np.stack(frames)
+
+
+def _frames(path: Path, height: int, width: int, most: int) -> list[NDArray[np.uint8]]:
+    """Return a file's first frames as RGB (H, W, 3), none where it can't be read."""
     read = _image if path.suffix.lower() in IMAGES else _video
     try:  # a large frame is gone before the next one is read
-        frames = [_fitted(frame, height, width) for frame in read(path)]
+        return [_fitted(frame, height, width) for frame in islice(read(path), most)]
     except (cv2.error, ValueError, OSError):
-        frames = []
-    if not frames:
-        raise ConfigError(f"{path} can't be read as a video or an image; replace it or take it out of the folder")
-    return np.stack(frames)
+        return []
+
+
+def _unreadable(path: Path) -> ConfigError:
+    return ConfigError(f"{path} can't be read as a video or an image; replace it or take it out of the folder")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from rims_rl.envs.distractors.distractor import AnyDistractor, as_distractors, a
 from rims_rl.envs.distractors.effect import Screen
 from rims_rl.envs.distractors.looks import Frame
 from rims_rl.envs.games import resolve_game
+from rims_rl.envs.protocols import check_count
 from rims_rl.errors import ConfigError
 
 
@@ -75,7 +76,7 @@ class DistractorWrapper(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             return self._distraction.again(frame)
         if self._of_render is None:
             self._of_render = Distraction(self._distractors, Screen(frame.shape[0], frame.shape[1], self._game))
-        self._of_render.restore(self._distraction.snapshot())
+        self._of_render.follow(self._distraction)
         return self._of_render.again(frame)
 
     def _altered(self, observation: Any) -> Frame:
@@ -110,6 +111,7 @@ class VecDistractor(VecEnvWrapper):
         game: str | None = None,
     ) -> None:
         super().__init__(venv)
+        check_count("seed", seed, 0)
         shape = _rgb_shape(venv.observation_space, "put the distractors below whatever changes the pictures")
         screen = Screen(*shape, None if game is None else resolve_game(game))
         distractors = as_distractors(distractor, split)

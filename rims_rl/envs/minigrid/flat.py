@@ -16,6 +16,7 @@ from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
 
 from rims_rl.envs.minigrid.view import view_codes
+from rims_rl.envs.protocols import action_number
 from rims_rl.envs.random_state import dump_generator, load_generator
 from rims_rl.envs.snapshots import array, entry, text, whole_number
 from rims_rl.errors import ConfigError, shortened
@@ -57,15 +58,16 @@ class FlatMiniGridEnv(MiniGridEnv):
         self, action: Any
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Act as MiniGrid does; raises ConfigError for an action out of range."""
-        if np.ndim(action) or int(action) != action or not 0 <= action < len(self.actions):
-            raise ConfigError(f"action {action} is out of range: this task has actions 0 to {len(self.actions) - 1}")
-        observation, reward, terminated, truncated, info = super().step(int(action))
+        chosen = action_number(action, len(self.actions), "task")
+        observation, reward, terminated, truncated, info = super().step(chosen)
         return self._flatten(observation), float(reward), terminated, truncated, info
 
     def gen_obs(self) -> dict[str, Any]:
         """Return MiniGrid's own observation, made faster."""
         x, y = int(self.agent_pos[0]), int(self.agent_pos[1])
-        image = view_codes(self.grid, (x, y), self.agent_dir, self.carrying, self.agent_view_size)
+        image = view_codes(
+            self.grid, (x, y), self.agent_dir, self.carrying, self.agent_view_size, self.see_through_walls
+        )
         return {"image": image, "direction": self.agent_dir, "mission": self.mission}
 
     def snapshot(self) -> dict[str, Any]:

@@ -177,10 +177,10 @@ def _can_reach(grid: Grid, start: tuple[int, int], goal: tuple[int, int]) -> boo
 
 def _check_choices(distractors: str, targets: Sequence[str]) -> None:
     """Raise UnknownNameError or ConfigError for names that don't exist or targets that are no list of them."""
-    if distractors not in DISTRACTORS:
+    if not isinstance(distractors, str) or distractors not in DISTRACTORS:
         raise UnknownNameError("set of distractors", str(distractors), DISTRACTORS)
-    if isinstance(targets, str) or not targets:
-        raise ConfigError(f"targets must be a list of kinds such as {list(TARGETS[:1])}, got {targets!r}")
+    if isinstance(targets, str) or not isinstance(targets, Sequence) or not targets:
+        raise ConfigError(f"targets must be a list of kinds such as {list(TARGETS[:1])}, got {shortened(targets)}")
     for target in targets:
         if target not in TARGETS:
             raise UnknownNameError("target", str(target), TARGETS)

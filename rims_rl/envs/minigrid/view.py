@@ -18,12 +18,16 @@ _VECTORS = [(int(dx), int(dy)) for dx, dy in DIR_TO_VEC]
 
 
 def view_codes(
-    grid: Grid, position: tuple[int, int], direction: int, carrying: WorldObj | None, size: int
+    grid: Grid, position: tuple[int, int], direction: int, carrying: WorldObj | None, size: int, sees_all: bool = False
 ) -> NDArray[np.uint8]:
-    """Return type, colour and state of what the agent sees, (V, V, 3); walls and closed doors hide what is behind."""
+    """Return type, colour and state of what the agent sees, (V, V, 3).
+
+    Walls and closed doors hide what is behind, unless it `sees_all`.
+    """
     rows = _cells(grid, position, direction, size)
+    visible = [[True] * size] * size if sees_all else _visible(rows, size)
     codes = np.empty((size, size, 3), np.uint8)
-    for row, (cells, seen) in enumerate(zip(rows, _visible(rows, size), strict=True)):
+    for row, (cells, seen) in enumerate(zip(rows, visible, strict=True)):
         for column, cell in enumerate(cells):
             if not seen[column]:
                 codes[column, row] = _UNSEEN

@@ -75,8 +75,10 @@ class VariantAtariEnv(AtariGymEnv):
             raise ConfigError(
                 f"this snapshot is of variant {shortened(there)}, but the environment plays {self.variant.text!r}"
             )
+        console = Console(self._ale)
+        console.restore(entry(snapshot, "console"))
         super().restore(snapshot)
-        self._console.restore(entry(snapshot, "console"))
+        self._console = console
 
     def _act(self, action: int) -> int:
         """Emulate one frame, then change the game unless it is over; return the reward."""

@@ -15,7 +15,7 @@ from rims_rl.envs.games import resolve_game
 from rims_rl.envs.gym_route import check_variant
 from rims_rl.envs.variants import breakout, freeway, pong, seaquest, space_invaders
 from rims_rl.envs.variants.variation import LEVELS, Variation
-from rims_rl.errors import ConfigError, UnknownNameError
+from rims_rl.errors import ConfigError, UnknownNameError, shortened
 
 _VARIATIONS = {
     "breakout": breakout.VARIATIONS,
@@ -25,6 +25,7 @@ _VARIATIONS = {
     "space_invaders": space_invaders.VARIATIONS,
 }
 _SWITCHES = ("mode", "difficulty")
+_MOST_DIGITS = 9
 
 
 class GameVariants(NamedTuple):
@@ -136,6 +137,6 @@ def _check_level(variation: Variation, level: int) -> None:
 
 def _whole(part: str, number: str) -> int:
     """Return the number after a colon, or raise ConfigError."""
-    if not (number.isascii() and number.isdigit()):
-        raise ConfigError(f"{part!r} must have a whole number after its colon")
+    if not (number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS):
+        raise ConfigError(f"{shortened(part)} must have a whole number after its colon")
     return int(number)

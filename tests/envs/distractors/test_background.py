@@ -109,8 +109,15 @@ class TestABadFolder:
 
     @pytest.mark.parametrize("name", ["a.png", "a.mp4"])
     def test_with_a_broken_file_is_told_which(self, tmp_path, name, capfd):
-        for file in (name, "z.png"):
-            (tmp_path / file).write_bytes(b"not a picture")
-        distraction = Distraction((Distractor("background", folder=str(tmp_path)),), Screen(210, 160, "pong"))
+        cv2.imwrite(str(tmp_path / "z.png"), np.zeros((9, 9, 3), np.uint8))
+        (tmp_path / name).write_bytes(b"not a picture")
         with pytest.raises(ConfigError, match=f"{name} can't be read as a video or an image"):
+            Distractor("background", folder=str(tmp_path))
+
+    def test_one_that_is_broken_later_is_told_when_it_is_shown(self, two_images, capfd):
+        distraction = Distraction((Distractor("background", folder=str(two_images)),), Screen(210, 160, "pong"))
+        for path in two_images.iterdir():
+            path.write_bytes(b"not a picture any more")
+        load_clip.cache_clear()
+        with pytest.raises(ConfigError, match="can't be read as a video or an image"):
             distraction.start(3)

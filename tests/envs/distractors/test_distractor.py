@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from rims_rl.envs.distractors import KINDS, Distractor, as_distractors, as_plain, parse_distractors
@@ -32,6 +33,12 @@ class TestTexts:
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_distractors_own_text_means_the_same(self, kind):
         one = Distractor(kind, 1 / 3, split="held-out", dynamic=kind in ("flicker", "drop"))
+        assert parse_distractors(one.text) == (one,)
+
+    @pytest.mark.parametrize("intensity", [1, np.float64(0.5), 0.1 + 0.2])
+    def test_equal_distractors_have_one_text_that_can_be_read(self, intensity):
+        one = Distractor("balls", intensity)
+        assert one.text == Distractor("balls", float(intensity)).text
         assert parse_distractors(one.text) == (one,)
 
 
@@ -72,6 +79,10 @@ class TestBadInput:
             ({"kind": "balls", "intensity": "much"}, "intensity must be a number from 0 to 1, got 'much'"),
             ({"kind": "balls", "intensity": True}, "intensity must be a number from 0 to 1, got True"),
             ({"kind": "balls", "split": "test"}, "unknown distractor split 'test'; known names: held-out, train"),
+            ({"kind": ["balls"]}, "unknown kind of distractor \"['balls']\""),
+            ({"kind": "balls", "split": ["train"]}, "unknown distractor split \"['train']\""),
+            ({"kind": "balls", "intensity": -(10**5000)}, "intensity must be from 0 to 1, got <int>"),
+            ({"kind": "background", "folder": 3}, "folder must be a path as text, got 3"),
             (3, "distractor must be a text like 'balls:0.5' or a Distractor, got 3"),
             ([3], "distractor must be a text like 'balls:0.5' or a Distractor, got 3"),
         ],

@@ -11,7 +11,7 @@ from rims_rl.envs import make_atari_env, make_env
 from rims_rl.envs.distractors import KINDS, Distractor
 from rims_rl.envs.distractors.looks import grey_of
 from rims_rl.envs.gym_route import AtariGymEnv
-from rims_rl.envs.protocols import AtariSettings
+from rims_rl.envs.protocols import ROUTES, AtariSettings
 from rims_rl.envs.raw_emulators import RawEmulators
 from rims_rl.envs.registration import ATARI_DISTRACTED
 from rims_rl.envs.variants.env import VariantAtariEnv
@@ -98,6 +98,10 @@ class TestBothRoutes:
         np.testing.assert_array_equal(one[0], other[0])
         assert sum("episode" in info for step in one[1:] for info in step[3]) >= 4
         _assert_same(one, other)
+
+    def test_show_the_same_under_the_largest_seeds(self):
+        one, other = (make_atari_env("pong", 1, 2**32 - 1, route=r, distractor="balls:1", noop_max=1) for r in ROUTES)
+        np.testing.assert_array_equal(one.reset(), other.reset())
 
     @pytest.mark.parametrize("route", ["gym", "vector"])
     def test_show_each_copy_the_same_however_many_there_are(self, route):
@@ -218,6 +222,14 @@ class TestRendering:
             assert np.abs(difference).max() <= (MIXING if distractor == IN_GREY else 0)
             if env.step(step % 4)[3]:
                 env.reset()
+
+    @pytest.mark.parametrize("distractor", ["balls:1", "noise:1"])
+    def test_before_the_first_game_shows_the_screen_as_it_is(self, distractor):
+        env, other = (AtariGymEnv("pong", distractor=distractor) for _ in range(2))
+        np.testing.assert_array_equal(env.render(), AtariGymEnv("pong").render())
+        other.restore(env.snapshot())
+        assert other.render().shape == (210, 160, 3)
+        np.testing.assert_array_equal(other.reset(seed=3)[0], env.reset(seed=3)[0])
 
     def test_right_after_a_restore_shows_the_frame_from_before(self):
         env, other = (AtariGymEnv("breakout", distractor=IN_GREY) for _ in range(2))

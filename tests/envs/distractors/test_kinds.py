@@ -136,13 +136,19 @@ class TestComposition:
 
 class TestOtherScreens:
     @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("size", [(37, 53), (420, 320)])
+    @pytest.mark.parametrize("size", [(37, 53), (420, 320), (210, 11)])
     def test_every_kind_works_on_frames_of_any_size(self, kind, size):
         frame = np.random.default_rng(5).integers(256, size=(*size, 3), dtype=np.uint8)
         frame[: size[0] // 2] = (9, 30, 60)
         frames = _frames(_distraction(Distractor(kind, 1.0), screen=Screen(*size)), frame, 41)
         assert frames.shape == (41, *size, 3)
         assert (frames != frame).any()
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("size", [(1, 1), (2, 40)])
+    def test_every_kind_bears_frames_that_are_hardly_any(self, kind, size):
+        black = np.zeros((*size, 3), np.uint8)
+        assert _frames(_distraction(Distractor(kind, 1.0), screen=Screen(*size)), black, 41).shape == (41, *size, 3)
 
 
 class TestStamps:

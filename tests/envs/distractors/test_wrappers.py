@@ -13,6 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rims_rl.envs import Distractor, DistractorWrapper, VecDistractor
 from rims_rl.envs.distractors import KINDS
+from rims_rl.envs.gym_route import AtariGymEnv
+from rims_rl.envs.monitor import SnapshotMonitor, monitored
 from rims_rl.errors import ConfigError
 
 gym.register_envs(ale_py)
@@ -44,6 +46,13 @@ class Squares(gym.Env):
         frame = np.full((40, 50, 3), (10, 90, 30), np.uint8)
         frame[20:25, self.steps : self.steps + 5] = 255
         return frame
+
+
+class Telling(Squares):
+    """Squares that can tell and take back their state."""
+
+    def snapshot(self):
+        return {"steps": self.steps}
 
 
 def _episodes(env, count, seed=5):
@@ -88,6 +97,19 @@ class TestTheWrapper:
         observation, frame = env.step(0)[0], env.render()
         assert frame.shape == (120, 150, 3)
         np.testing.assert_array_equal(frame[1::3, 1::3], observation)
+
+    def test_renders_a_background_in_the_colours_that_the_episode_began_with(self):
+        env = DistractorWrapper(Squares(), "background:1")
+        first, _ = env.reset(seed=5)
+        env.unwrapped._frame = lambda: np.full((40, 50, 3), (70, 5, 5), np.uint8)  # colours that are no background
+        observation, frame = env.step(0)[0], env.render()
+        assert (first != (10, 90, 30)).any()
+        assert (observation == (70, 5, 5)).all()
+        assert (frame == (70, 5, 5)).all()
+
+    def test_is_not_taken_for_one_that_a_snapshot_tells_all_of(self):
+        assert isinstance(monitored(AtariGymEnv("pong")), SnapshotMonitor)
+        assert not isinstance(monitored(DistractorWrapper(Telling(), "balls:1")), SnapshotMonitor)
 
     def test_a_spec_survives_json(self):
         env = DistractorWrapper(

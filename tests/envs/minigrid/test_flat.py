@@ -21,7 +21,11 @@ from minigrid.minigrid_env import MiniGridEnv
 from rims_rl.envs.minigrid.flat import FlatMiniGridEnv
 
 _IDS = [*PICK_OBJECT, *PICK_TOLD_OBJECT, *(name for tasks in MAZES.values() for name in tasks)]
-_SOME = ["rims_rl/PickToldObject-novel-many-v0", "rims_rl/DoorKey-6x6-v0", "rims_rl/MultiRoom-N4-S5-v0"]
+_SOME = [
+    "rims_rl/PickToldObject-novel-many-v0",
+    "rims_rl/DoorKey-6x6-v0",
+    "rims_rl/MultiRoom-N4-S5-v0",
+]
 
 
 def _walk_about(env, length, seed):
@@ -58,7 +62,7 @@ class TestEveryId:
 
 
 class TestObservations:
-    @pytest.mark.parametrize("name", _SOME)
+    @pytest.mark.parametrize("name", [*_SOME, "rims_rl/Empty-5x5-v0"])
     def test_they_are_minigrids_own_one_hot(self, name):
         env = gym.make(name).unwrapped
         env.reset(seed=5)
@@ -134,7 +138,7 @@ class TestSnapshots:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("action", [-1, 7, 2.5, [1]])
+    @pytest.mark.parametrize("action", [-1, 7, 2.5, [1], float("nan"), None])
     def test_an_action_out_of_range_is_one_line(self, action):
         env = gym.make("rims_rl/Empty-5x5-v0").unwrapped
         env.reset(seed=5)

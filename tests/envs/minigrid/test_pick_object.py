@@ -136,6 +136,8 @@ class TestRefusals:
             ({"size": 4}, "size must be a whole number of at least 5, got 4"),
             ({"distractors": "new"}, "unknown set of distractors 'new'; did you mean 'novel' or 'known'"),
             ({"targets": ["red bal"]}, "unknown target 'red bal'; did you mean 'red ball'"),
+            ({"targets": 3}, "targets must be a list of kinds such as .*, got 3"),
+            ({"distractors": ["known"]}, "unknown set of distractors"),
             ({"targets": ["grey key"]}, "unknown target 'grey key'"),
             ({"targets": []}, "targets must be a list of kinds such as \\['red ball'\\], got \\[\\]"),
             ({"targets": "red ball"}, "targets must be a list of kinds"),

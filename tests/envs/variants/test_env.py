@@ -141,6 +141,16 @@ class TestSnapshots:
         with pytest.raises(ConfigError, match="snapshot is of variant '', but the environment plays 'lazy_enemy'"):
             env.restore(other.snapshot())
 
+    def test_a_damaged_one_leaves_the_game_as_it_was(self):
+        env, other = (VariantAtariEnv("pong", variant="lazy_enemy") for _ in range(2))
+        env.reset(seed=5), other.reset(seed=6)
+        before, damaged = env.snapshot(), other.snapshot()
+        damaged["console"]["frame"] = -1
+        with pytest.raises(ConfigError, match="damaged"):
+            env.restore(damaged)
+        np.testing.assert_array_equal(env.snapshot()["emulator"], before["emulator"])
+        assert env.snapshot()["console"] == before["console"]
+
 
 class TestTheId:
     def test_its_spec_survives_json(self):

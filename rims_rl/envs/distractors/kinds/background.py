@@ -31,9 +31,9 @@ class Background(Effect):
         self._share = _STRONGEST * spec.intensity
         self._files = [] if spec.folder is None else clip_files(Path(spec.folder), spec.split)
         self._is_game = screen.game is not None
-        self._colours: list[tuple[int, Frame]] | None = None
+        self._colours: NDArray[np.uint8] | None = None
         if screen.game is not None:
-            self._colours = self._prepared(game_background(screen.game))
+            self._learn(game_background(screen.game))
 
     def begin(self, generator: np.random.Generator) -> None:
         """Draw the texture, or the clip, and the moment to begin with."""
@@ -53,12 +53,23 @@ class Background(Effect):
     def apply(self, frame: Frame, time: int) -> None:
         """Mix the picture in."""
         if self._colours is None:
-            self._colours = self._prepared(background_colours(frame[None]))
+            self._learn(background_colours(frame[None]))
         picture = self._picture(self._start + time)
         numbers = short_numbers(frame)
-        for number, rest in self._colours:
+        for number, rest in self._parts:
             mask: NDArray[np.bool_] = np.equal(numbers, number)
             cv2.copyTo(cv2.add(picture, rest), mask.view(np.uint8), frame)
+
+    def follow(self, other: Effect) -> None:
+        """Take over the colours that the other one has found."""
+        if isinstance(other, Background) and other._colours is not self._colours:
+            self._colours = None
+            if other._colours is not None:
+                self._learn(other._colours)
+
+    def _learn(self, colours: NDArray[np.uint8]) -> None:
+        """Take colours (C, 3) for the background."""
+        self._colours, self._parts = colours, self._prepared(colours)
 
     def _prepared(self, colours: NDArray[np.uint8]) -> list[tuple[int, Frame]]:
         """Return the number of each colour (C, 3), and a picture of what the mixture keeps of it."""

@@ -32,6 +32,7 @@ class Shake(Effect):
         swing = np.sin(self._phases + self._turns * time) if self.spec.dynamic else self._held
         far, right = (swing * self._reach).tolist()
         down, right = (2 * round(far / 2) if self.is_train else 2 * int(far // 2) + 1), round(right)
+        down, right = _within(down, frame.shape[0]), _within(right, frame.shape[1])
         before = frame.copy()
         (rows, from_rows), (columns, from_columns) = (
             _places(size, by) for size, by in zip(frame.shape, (down, right), strict=False)
@@ -39,6 +40,11 @@ class Shake(Effect):
         frame[rows, columns] = before[from_rows, from_columns]
         _repeat_edge(frame, down)
         _repeat_edge(frame.swapaxes(0, 1), right)
+
+
+def _within(by: int, size: int) -> int:
+    """Return how far to move so that a pixel of an axis is still seen."""
+    return max(min(by, size - 1), 1 - size)
 
 
 def _places(size: int, by: int) -> tuple[slice, slice]:
