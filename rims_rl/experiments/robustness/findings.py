@@ -13,7 +13,7 @@ from rims_rl.experiments.robustness.cells import read_cell
 from rims_rl.experiments.robustness.conditions import CLEAN, Condition
 from rims_rl.experiments.robustness.grid import Grid
 from rims_rl.experiments.robustness.play import Cell
-from rims_rl.experiments.robustness.statistics import Estimate, Pairs, estimate, paired, retained
+from rims_rl.experiments.robustness.statistics import Estimate, Pairs, advantage, estimate, paired, retained
 from rims_rl.experiments.robustness.subjects import Subject
 from rims_rl.scores import human_normalised
 
@@ -87,11 +87,16 @@ class Findings(NamedTuple):
 
     def retained(self, subject: Subject, condition: Condition) -> float | None:
         """Return what is left of the agent's advantage over random play, 1 for all of it; None where unknown."""
-        score, clean = self.mean(subject, condition), self.mean(subject, CLEAN)
-        random, changed = self.random_mean(subject.world), self.random_mean(subject.world, condition)
+        score, clean = self.mean(subject, condition), self.scores.get((subject, CLEAN))
+        random, changed = self.random.get((subject.world, CLEAN)), self.random_mean(subject.world, condition)
         if score is None or clean is None or random is None or changed is None:
             return None
         return retained(score, clean, random, changed)
+
+    def is_weak(self, subject: Subject) -> bool:
+        """Return whether an agent is not clearly better than random play where it was trained."""
+        clean, random = self.scores.get((subject, CLEAN)), self.random.get((subject.world, CLEAN))
+        return clean is not None and random is not None and advantage(clean, random) is None
 
     def human(self, subject: Subject, condition: Condition) -> float | None:
         """Return the human-normalised score; None for changed or cut games, and where there are no such numbers."""

@@ -21,7 +21,7 @@ from rims_rl.experiments.robustness.folder import RobustnessFolder
 from rims_rl.experiments.robustness.grid import RANDOM_GAMES, Grid
 from rims_rl.experiments.robustness.plots import draw_all
 from rims_rl.experiments.robustness.results import as_json
-from rims_rl.experiments.robustness.statistics import DRAWS, FEW, Estimate
+from rims_rl.experiments.robustness.statistics import DRAWS, FEW, SURE, Estimate
 from rims_rl.experiments.robustness.tracking import track_report
 from rims_rl.machine import describe_machine
 from rims_rl.output import say
@@ -205,9 +205,10 @@ def all_notes(config: RobustnessConfig, findings: Findings) -> list[str]:
     if fewest < FEW:
         notes.append(f"Only {fewest} seed{'s' * (fewest != 1)} per agent and world, fewer than {FEW}: differences "
                      "between agents may be chance, and intervals, where there are any, are too narrow.")  # fmt: skip
-    weak = [one.path.name for one in findings.subjects if findings.retained(one, CLEAN) is None]
+    weak = [one.path.name for one in findings.subjects if findings.is_weak(one)]
     if weak:
-        notes.append(f"No better than random play in the clean world, so nothing can be retained: {', '.join(weak)}.")
+        notes.append(f"Not clearly better than random play in the clean world (by {SURE:g} standard errors or less, or "
+                     f"known from one game), so nothing can be retained: {', '.join(weak)}.")  # fmt: skip
     if findings.missing:
         notes.append(f"Unfinished: {findings.missing} cells have no result, and means are over those that have one.")
     return [*notes, describe_machine()]

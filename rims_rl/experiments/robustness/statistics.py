@@ -6,6 +6,7 @@ drawn anew within each game (stratified), and intervals are percentiles. Axis le
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ LEVEL = 0.95
 """Share of the draws that an interval holds."""
 FEW = 5
 """Runs below which an interval says little, and a report must say so."""
+SURE = 2.0
+"""By how many standard errors an agent must exceed random play before a share of its advantage is told."""
+_ROUNDING = 1e-12  # of a mean, relative to the largest score
 
 
 class Estimate(NamedTuple):
@@ -61,25 +65,44 @@ def estimate(
     return Estimate(value, float(low), float(high), fewest)
 
 
-def retained(score: float, clean: float, random: float, random_changed: float | None = None) -> float | None:
-    """Return the share of an agent's advantage over random play that is left; None for one no better than it.
+def advantage(clean: Scores, random: Scores) -> float | None:
+    """Return by how much an agent's mean score exceeds that of random play; None where that is not clear.
+
+    Clear is more than `SURE` standard errors of the difference, sqrt(var(clean) / games + var(random) / games), and
+    more than the rounding of the means. One game alone has no known spread, so nothing is clear from it.
+
+    Args:
+        clean: the agent's scores in the world of the training, one per game.
+        random: those of random play there.
+    """
+    if min(len(clean), len(random)) < 2:
+        return None
+    difference = float(clean.mean() - random.mean())
+    error = math.sqrt(clean.var(ddof=1) / len(clean) + random.var(ddof=1) / len(random))
+    rounding = _ROUNDING * max(np.abs(clean).max(), np.abs(random).max())
+    return difference if difference > SURE * error + rounding else None
+
+
+def retained(score: float, clean: Scores, random: Scores, random_changed: float | None = None) -> float | None:
+    """Return the share of an agent's `advantage` over random play that is left; None for one without a clear one.
 
     Args:
         score: mean score in the changed world.
-        clean: mean score in the world of the training.
-        random: mean score of random play there.
+        clean: scores in the world of the training, one per game.
+        random: scores of random play there.
         random_changed: mean score of random play in the changed world, where its dynamics are others.
     """
-    if clean <= random:
+    whole = advantage(clean, random)
+    if whole is None:
         return None
-    return (score - (random if random_changed is None else random_changed)) / (clean - random)
+    return (score - (float(random.mean()) if random_changed is None else random_changed)) / whole
 
 
 class Pairs(NamedTuple):
     """Two groups of agents compared run by run: same environment, same seed."""
 
     difference: Estimate
-    """Mean of first minus second over the pairs."""
+    """Interquartile mean of first minus second over the pairs."""
     better: float
     """Share of the pairs in which the first is better; ties count half."""
     number: int
@@ -96,4 +119,4 @@ def paired(first: dict[tuple[str, int], float], second: dict[tuple[str, int], fl
         games.setdefault(env, []).append(first[env, seed] - second[env, seed])
     differences = np.concatenate([np.asarray(values) for values in games.values()])
     better = float((differences > 0).mean() + (differences == 0).mean() / 2)
-    return Pairs(estimate(list(games.values()), lambda values: float(values.mean())), better, len(shared))
+    return Pairs(estimate(list(games.values())), better, len(shared))

@@ -180,6 +180,24 @@ class TestNotes:
         findings = findings_of({(subject, CLEAN): [0.0], (subject, WEAK): [2.0]}, {CLEAN: [0.0]})
         assert "nothing can be retained: run0." in " ".join(all_notes(CONFIG, findings))
 
+    def test_an_agent_that_barely_beats_random_play_is_named_and_decides_nothing(self) -> None:
+        """A point in twenty games above random play: 1.25 points under balls would be 2500 % of that."""
+        findings = two_cores(5)
+        one = findings.group("rim")[0]
+        random = {("pong", CLEAN): np.array([-20.0, -20.0, -20.0, -21.0] * 25)}
+        changed = {(one, CLEAN): np.array([-20.0] * 16 + [-21.0] * 4), (one, WEAK): np.full(20, -19.0)}
+        findings = findings._replace(scores=findings.scores | changed, random=random)
+        assert findings.retained(one, WEAK) is None
+        assert "nothing can be retained: run0." in " ".join(all_notes(CONFIG, findings))
+        pairs = findings.compared(findings.retained, "rim", "lstm", [WEAK])
+        assert pairs is not None
+        assert pairs.number == 4
+
+    def test_an_agent_whose_clean_games_are_not_played_yet_is_not_called_weak(self) -> None:
+        findings = two_cores()
+        kept = {key: found for key, found in findings.scores.items() if key[1] != CLEAN}
+        assert "random play in the clean" not in " ".join(all_notes(CONFIG, findings._replace(scores=kept)))
+
     def test_what_is_missing_is_told(self) -> None:
         assert not any("Unfinished" in note for note in all_notes(CONFIG, two_cores()))
         assert any("Unfinished: 3 cells" in note for note in all_notes(CONFIG, two_cores()._replace(missing=3)))

@@ -31,6 +31,7 @@ from rims_rl.experiments.robustness.config import RobustnessConfig
 from rims_rl.experiments.robustness.folder import RobustnessFolder, load_settings
 from rims_rl.experiments.robustness.grid import Grid, make_grid
 from rims_rl.experiments.robustness.play import Cell, RandomPolicy, play_cell
+from rims_rl.experiments.robustness.statistics import advantage
 from rims_rl.experiments.robustness.subjects import read_subjects
 from rims_rl.runs import RunFolder, locked, save_config
 from tests.experiments.robustness.small import (
@@ -93,11 +94,11 @@ class TestReport:
 
     def test_what_is_retained_follows_from_the_scores(self, report: Path) -> None:
         found = results_of(report)
-        random = found["random"][0]["mean"]
-        means = {(one["run"], one["family"]): one["mean"] for one in found["scores"]}
+        random = found["random"][0]
+        clean = {one["run"]: one["scores"] for one in found["scores"] if one["family"] == "clean"}
         for one in found["scores"]:
-            clean = means[one["run"], "clean"]
-            expected = None if clean <= random else (one["mean"] - random) / (clean - random)
+            whole = advantage(np.array(clean[one["run"]]), np.array(random["scores"]))
+            expected = None if whole is None else (one["mean"] - random["mean"]) / whole
             assert one["retained"] == (expected if expected is None else pytest.approx(expected))
             assert one["human_normalised"] is None  # games were cut
 
@@ -409,8 +410,8 @@ class TestChangedTasks:
         assert (folder / "plots" / "changes-rims_rl-PickObject-v0.png").stat().st_size > 1000
         for one in found["scores"]:
             random = next(other["mean"] for other in found["random"] if other["env"] == one["env"])
-            clean, nothing = found["scores"][0]["mean"], found["random"][0]["mean"]
-            expected = (one["mean"] - random) / (clean - nothing) if clean > nothing else None
+            whole = advantage(*(np.array(found[who][0]["scores"]) for who in ("scores", "random")))
+            expected = None if whole is None else (one["mean"] - random) / whole
             assert one["retained"] == (expected if expected is None else pytest.approx(expected))
 
     def test_games_are_those_of_the_task(self, pick: Path, tmp_path: Path) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rims_rl.experiments.robustness.statistics import Estimate, estimate, interquartile_mean, paired, retained
+from rims_rl.experiments.robustness.statistics import (
+    Estimate,
+    advantage,
+    estimate,
+    interquartile_mean,
+    paired,
+    retained,
+)
 
 
 class TestInterquartileMean:
@@ -65,18 +72,44 @@ class TestEstimate:
         assert estimate(values, seed=2) == estimate(values, seed=2) != estimate(values, seed=3)
 
 
+CLEAN, RANDOM = np.array([29.0, 31.0]), np.array([1.0, 3.0])
+
+
+class TestAdvantage:
+    def test_is_what_the_mean_exceeds_random_play_by(self) -> None:
+        assert advantage(CLEAN, RANDOM) == pytest.approx(28.0)
+
+    @pytest.mark.parametrize(("ahead", "is_clear"), [(2.9, True), (2.7, False), (0.0, False), (-5.0, False)])
+    def test_counts_from_two_standard_errors_on(self, ahead: float, is_clear: bool) -> None:
+        """Two games with a variance of 2 on both sides: the standard error is sqrt(2), twice that is 2.83."""
+        assert (advantage(RANDOM + ahead, RANDOM) is not None) == is_clear
+
+    def test_more_games_make_the_same_difference_clear(self) -> None:
+        few, many = (np.tile([0.0, 2.0], games) for games in (5, 50))
+        assert advantage(few + 0.5, few) is None
+        assert advantage(many + 0.5, many) == pytest.approx(0.5)
+
+    def test_one_game_has_no_spread_to_judge_by(self) -> None:
+        assert advantage(np.array([30.0]), RANDOM) is None
+        assert advantage(CLEAN, np.array([2.0])) is None
+
+    def test_equal_games_on_both_sides_differ_by_no_rounding(self) -> None:
+        assert all(advantage(np.full(7, value), np.full(101, value)) is None for value in np.arange(1, 99) / 7)
+        assert advantage(np.full(7, 0.2), np.full(101, 0.1)) == pytest.approx(0.1)
+
+
 class TestRetained:
     @pytest.mark.parametrize(("score", "expected"), [(30.0, 1.0), (16.0, 0.5), (2.0, 0.0), (-12.0, -0.5), (58.0, 2.0)])
     def test_is_the_share_of_the_advantage_over_random_play(self, score: float, expected: float) -> None:
-        assert retained(score, clean=30.0, random=2.0) == pytest.approx(expected)
+        assert retained(score, CLEAN, RANDOM) == pytest.approx(expected)
 
     def test_in_a_changed_world_the_random_play_there_counts(self) -> None:
-        assert retained(15.0, clean=30.0, random=10.0, random_changed=5.0) == pytest.approx(0.5)
-        assert retained(15.0, clean=30.0, random=10.0, random_changed=0.0) == pytest.approx(0.75)
+        assert retained(15.0, CLEAN, RANDOM + 8, random_changed=5.0) == pytest.approx(0.5)
+        assert retained(15.0, CLEAN, RANDOM + 8, random_changed=0.0) == pytest.approx(0.75)
 
-    @pytest.mark.parametrize("clean", [2.0, 1.0])
-    def test_one_no_better_than_random_play_has_nothing_to_retain(self, clean: float) -> None:
-        assert retained(5.0, clean, random=2.0) is None
+    @pytest.mark.parametrize("clean", [2.0, 1.0, 2.1])
+    def test_one_not_clearly_better_than_random_play_has_nothing_to_retain(self, clean: float) -> None:
+        assert retained(5.0, np.array([clean - 1, clean + 1]), RANDOM) is None
 
 
 class TestPaired:
@@ -88,6 +121,13 @@ class TestPaired:
         assert found.number == 3
         assert found.difference.value == pytest.approx((0 + 4 + 1) / 3)
         assert found.better == pytest.approx(2.5 / 3)  # two better, one tie
+
+    def test_one_pair_far_from_the_others_does_not_decide(self) -> None:
+        first = {("pong", seed): value for seed, value in enumerate((23.0, -0.05, -0.05, -0.05, -0.05))}
+        found = paired(first, dict.fromkeys(first, 0.0))
+        assert found is not None
+        assert found.difference.value == pytest.approx(-0.05)
+        assert found.better == pytest.approx(0.2)
 
     def test_who_lacks_a_partner_is_left_out(self) -> None:
         found = paired({("pong", 0): 3.0, ("pong", 7): 99.0}, {("pong", 0): 5.0, ("qbert", 7): -99.0})
