@@ -109,28 +109,73 @@ class Findings(NamedTuple):
 
     def by_run(self, number: Number, label: str, conditions: Iterable[Condition]) -> dict[tuple[str, int], float]:
         """Return for every world and seed of a label the mean of a number over the conditions that have it."""
-        conditions, found = list(conditions), dict[tuple[str, int], list[float]]()
-        for subject in self.group(label):
-            values = [number(subject, condition) for condition in conditions]
-            known = [value for value in values if value is not None]
-            if known:
-                found.setdefault((subject.world, subject.run.seed), []).append(math.fsum(known) / len(known))
-        return {key: math.fsum(values) / len(values) for key, values in found.items()}
+        return {key: _mean(values.values()) for key, values in self._known(number, label, conditions).items()}
 
     def over_runs(
         self, number: Number, label: str, conditions: Iterable[Condition], world: str | None = None
     ) -> Estimate | None:
-        """Return the interquartile mean over a label's runs, with its interval; None where there is no number."""
+        """Return the interquartile mean over a label's runs, with its interval; None where there is no number.
+
+        Over all worlds there is none unless all labels have a number in each: means over different worlds would be
+        compared otherwise.
+        """
+        conditions = list(conditions)
+        if world is None and not self.is_whole(number, conditions):
+            return None
         games: dict[str, list[float]] = {}
         for (played, _), value in self.by_run(number, label, conditions).items():
             if world in (None, played):
                 games.setdefault(played, []).append(value)
         return estimate(list(games.values())) if games else None
 
-    def compared(self, number: Number, first: str, second: str, conditions: Iterable[Condition]) -> Pairs | None:
-        """Compare two labels run by run; None when no environment and seed is there of both."""
+    def is_whole(self, number: Number, conditions: Iterable[Condition]) -> bool:
+        """Return whether every label has a number in every world in which the conditions were measured."""
         conditions = list(conditions)
-        return paired(self.by_run(number, first, conditions), self.by_run(number, second, conditions))
+        worlds = set(self.worlds_of(conditions))
+        return all({world for world, _ in self.by_run(number, label, conditions)} == worlds for label in self.labels)
+
+    def behind(
+        self, number: Number, label: str, conditions: Iterable[Condition], world: str | None = None
+    ) -> tuple[int, int]:
+        """Return how many of a label's seeds have a number, and how many there are where the conditions are."""
+        conditions = list(conditions)
+        have = sum(world in (None, played) for played, _ in self.by_run(number, label, conditions))
+        return have, sum(self.seeds(label, one) for one in self.worlds_of(conditions) if world in (None, one))
+
+    def compared(self, number: Number, first: str, second: str, conditions: Iterable[Condition]) -> Pairs | None:
+        """Compare two labels run by run, each pair over the conditions that both have; None without any pair."""
+        conditions = list(conditions)
+        one, other = self._known(number, first, conditions), self._known(number, second, conditions)
+        shared = {key: one[key].keys() & other[key].keys() for key in one.keys() & other.keys()}
+        means = [
+            {key: _mean(known[key][condition] for condition in both) for key, both in shared.items() if both}
+            for known in (one, other)
+        ]
+        return paired(*means)
+
+    def partners(self, first: str, second: str, conditions: Iterable[Condition]) -> int:
+        """Return how many pairs of one world and seed two labels have where the conditions were measured."""
+        worlds = self.worlds_of(conditions)
+        seeds = ({(one.world, one.run.seed) for one in self.group(label)} for label in (first, second))
+        return sum(world in worlds for world, _ in set.intersection(*seeds))
+
+    def worlds_of(self, conditions: Iterable[Condition]) -> list[str]:
+        """Return the worlds in which some agent was measured in any of the conditions."""
+        wanted = set(conditions)
+        return list(dict.fromkeys(subject.world for subject, condition in self.scores if condition in wanted))
+
+    def _known(
+        self, number: Number, label: str, conditions: Iterable[Condition]
+    ) -> dict[tuple[str, int], dict[Condition, float]]:
+        """Return a number for every world and seed of a label that has some, by condition, the mean of equal seeds."""
+        conditions, found = list(conditions), dict[tuple[str, int], dict[Condition, list[float]]]()
+        for subject in self.group(label):
+            for condition in conditions:
+                value = number(subject, condition)
+                if value is not None:
+                    by_condition = found.setdefault((subject.world, subject.run.seed), {})
+                    by_condition.setdefault(condition, []).append(value)
+        return {key: {one: _mean(values) for one, values in known.items()} for key, known in found.items()}
 
     def of_family(self, family: str) -> list[Condition]:
         """Return the conditions of a family."""
@@ -154,6 +199,12 @@ def _measured(cells: Mapping[K, Cell]) -> Iterator[tuple[K, dict[str, Any]]]:
         result = read_cell(cell)
         if result is not None:
             yield key, result
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Return the mean, the same in whatever order the values come."""
+    values = list(values)
+    return math.fsum(values) / len(values)
 
 
 def _scores(result: dict[str, Any]) -> np.ndarray:

@@ -16,7 +16,7 @@ from rims_rl.errors import printable, said
 from rims_rl.experiments.figures import NO_PLOTS
 from rims_rl.experiments.robustness.conditions import CLEAN, Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig
-from rims_rl.experiments.robustness.findings import Findings, read_findings
+from rims_rl.experiments.robustness.findings import Findings, Number, read_findings
 from rims_rl.experiments.robustness.folder import RobustnessFolder
 from rims_rl.experiments.robustness.grid import RANDOM_GAMES, Grid
 from rims_rl.experiments.robustness.plots import draw_all
@@ -89,19 +89,30 @@ def _summary_row(findings: Findings, label: str, world: str | None) -> list[str]
     if not findings.group(label, world):
         return []
     random = None if world is None else findings.random_mean(world)
-    clean = None if world is None else findings.over_runs(findings.mean, label, [CLEAN], world)
-    row = [
-        label,
-        world or "all",
-        str(findings.seeds(label, world)),
-        "" if random is None else f"{random:,.2f}",
-        _number(clean),
-    ]
-    row.append(_percent(findings.over_runs(findings.human, label, [CLEAN], world)))
+    row = [label, world or "all", str(findings.seeds(label, world)), "" if random is None else f"{random:,.2f}"]
+    row += [_score(findings, label, [CLEAN], world), _share(findings, findings.human, label, [CLEAN], world)]
     for conditions in map(findings.of_family, findings.families):
-        score = None if world is None else findings.over_runs(findings.mean, label, conditions, world)
-        row += [_number(score), _percent(findings.over_runs(findings.retained, label, conditions, world))]
+        row += [_score(findings, label, conditions, world),
+                _share(findings, findings.retained, label, conditions, world)]  # fmt: skip
     return row
+
+
+def _score(findings: Findings, label: str, conditions: list[Condition], world: str | None) -> str:
+    """Return the mean score over the runs; nothing over all worlds: raw scores of different games have no mean."""
+    if world is None:
+        return ""
+    counts = findings.behind(findings.mean, label, conditions, world)
+    return _number(findings.over_runs(findings.mean, label, conditions, world)) + _behind(*counts)
+
+
+def _share(findings: Findings, number: Number, label: str, conditions: list[Condition], world: str | None) -> str:
+    """Return a percentage over the runs, and how many runs are behind it where some have none."""
+    found = findings.over_runs(number, label, conditions, world)
+    return "" if found is None else _percent(found) + _behind(*findings.behind(number, label, conditions, world))
+
+
+def _behind(have: int, seeds: int) -> str:
+    return f" ({have} of {seeds})" if 0 < have < seeds else ""
 
 
 def comparison(findings: Findings) -> Sheet:
@@ -109,11 +120,13 @@ def comparison(findings: Findings) -> Sheet:
     rows = []
     for first, second in combinations(findings.labels, 2):
         for family in findings.families:
-            pairs = findings.compared(findings.retained, first, second, findings.of_family(family))
+            conditions = findings.of_family(family)
+            pairs = findings.compared(findings.retained, first, second, conditions)
             if pairs is not None:
-                better = f"{pairs.better:.0%}"
-                rows.append([f"{first} - {second}", _FAMILY_TITLES[family], str(pairs.number),
-                             _percent(pairs.difference), better])  # fmt: skip
+                possible = findings.partners(first, second, conditions)
+                number = f"{pairs.number} of {possible}" if pairs.number < possible else str(pairs.number)
+                rows.append([f"{first} - {second}", _FAMILY_TITLES[family], number,
+                             _percent(pairs.difference), f"{pairs.better:.0%}"])  # fmt: skip
     headings = ["agents", "conditions", "pairs", "difference of what is retained", "first is better in"]
     return Sheet("Compared run by run (same world, same seed)", headings, rows)
 
@@ -140,7 +153,8 @@ def _cell(findings: Findings, label: str, world: str, condition: Condition | Non
     group = findings.group(label, world)
     scores = [score for one in group if (score := findings.mean(one, condition)) is not None]
     left = [part for one in group if (part := findings.retained(one, condition)) is not None]
-    share = f" ({np.mean(left):.0%})" if left and not condition.is_clean else ""
+    counted = f", {len(left)} of {len(group)}" if len(left) < len(group) else ""
+    share = f" ({np.mean(left):.0%}{counted})" if left and not condition.is_clean else ""
     return f"{np.mean(scores):,.2f}{share}" if scores else ""
 
 
@@ -200,11 +214,14 @@ def all_notes(config: RobustnessConfig, findings: Findings) -> list[str]:
         "games of its own where the dynamics are others. Over runs: interquartile mean [95 % stratified bootstrap "
         f"interval, {DRAWS:,} draws].",
     ]
-    fewest = min(findings.seeds(label, world) for label in findings.labels for world in findings.worlds
-                 if findings.group(label, world))  # fmt: skip
+    fewest = _fewest(findings)
     if fewest < FEW:
-        notes.append(f"Only {fewest} seed{'s' * (fewest != 1)} per agent and world, fewer than {FEW}: differences "
-                     "between agents may be chance, and intervals, where there are any, are too narrow.")  # fmt: skip
+        notes.append(f"Only {fewest} seed{'s' * (fewest != 1)} per agent and world behind some figures, fewer than "
+                     f"{FEW}: differences between agents may be chance, and intervals, where there are any, are too "
+                     "narrow.")  # fmt: skip
+    if len(findings.worlds) > 1 and not _is_whole(findings):
+        notes.append("Over all worlds a cell is empty where some agent has no number in one of the worlds: means over "
+                     "different worlds cannot be compared.")  # fmt: skip
     weak = [one.path.name for one in findings.subjects if findings.is_weak(one)]
     if weak:
         notes.append(f"Not clearly better than random play in the clean world (by {SURE:g} standard errors or less, or "
@@ -212,6 +229,27 @@ def all_notes(config: RobustnessConfig, findings: Findings) -> list[str]:
     if findings.missing:
         notes.append(f"Unfinished: {findings.missing} cells have no result, and means are over those that have one.")
     return [*notes, describe_machine()]
+
+
+def _fewest(findings: Findings) -> int:
+    """Return how many seeds an agent has in a world, or behind a retained figure there, where they are fewest."""
+    families = [findings.of_family(family) for family in findings.families]
+    pairs = [(label, world) for label in findings.labels for world in findings.worlds]
+    counts = [findings.seeds(label, world) for label, world in pairs]
+    counts += [findings.behind(findings.retained, label, family, world)[0]
+               for label, world in pairs for family in families]  # fmt: skip
+    return min(count for count in counts if count)
+
+
+def _is_whole(findings: Findings) -> bool:
+    """Return whether the rows over all worlds have all numbers that some agent has in some world."""
+    numbers = [(findings.human, [CLEAN])]
+    numbers += [(findings.retained, findings.of_family(family)) for family in findings.families]
+    return all(
+        findings.is_whole(number, conditions)
+        for number, conditions in numbers
+        if any(findings.by_run(number, label, conditions) for label in findings.labels)
+    )
 
 
 def markdown(sheets: list[Sheet], notes: list[str], about: dict[str, Any]) -> str:

@@ -68,7 +68,8 @@ def _summary(findings: Findings) -> Iterator[dict[str, Any]]:
                 found = {name: findings.over_runs(number, label, conditions, world) for name, number in numbers.items()}
                 if any(found.values()):
                     plain = {name: _plain(estimate) for name, estimate in found.items()}
-                    yield {"agent": label, "family": family, "world": world, **plain}
+                    _, seeds = findings.behind(findings.mean, label, conditions, world)
+                    yield {"agent": label, "family": family, "world": world, "seeds": seeds, **plain}
 
 
 def _plain(found: Estimate | None) -> dict[str, Any] | None:
@@ -79,7 +80,9 @@ def _comparison(findings: Findings) -> Iterator[dict[str, Any]]:
     """Yield the paired differences of what two agents retain."""
     for first, second in combinations(findings.labels, 2):
         for family in findings.families:
-            pairs = findings.compared(findings.retained, first, second, findings.of_family(family))
+            conditions = findings.of_family(family)
+            pairs = findings.compared(findings.retained, first, second, conditions)
             if pairs is not None:
                 yield {"first": first, "second": second, "family": family, "pairs": pairs.number,
+                       "shared_seeds": findings.partners(first, second, conditions),
                        "better": pairs.better, "difference": pairs.difference._asdict()}  # fmt: skip

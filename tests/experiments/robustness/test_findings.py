@@ -23,6 +23,7 @@ from rims_rl.experiments.robustness.plots import draw_all
 from rims_rl.experiments.robustness.report import all_notes, all_sheets, markdown, print_sheets, summary
 from rims_rl.experiments.robustness.results import as_json
 from rims_rl.experiments.robustness.statistics import Estimate
+from rims_rl.experiments.robustness.subjects import Subject
 from tests.experiments.robustness.small import findings_of, subjects_of
 
 
@@ -161,6 +162,101 @@ class TestSummary:
         sheet = list(all_sheets(findings))[-1]
         assert sheet.rows[0] == ["balls 0.5, train", "rim", "0.375", "75%", "0.20", "25%", "3.00 x"]
         assert sheet.rows[1] == ["balls 0.5, train", "lstm", "0.375", "75%", "0.20", "", ""]
+
+
+def without_a_lead(findings: Findings, *subjects: Subject) -> Findings:
+    """Return findings in which some agents play no better than random."""
+    flat = {(one, condition): np.zeros(2) for one, condition in findings.scores if one in subjects}
+    return findings._replace(scores=findings.scores | flat)
+
+
+def two_worlds() -> Findings:
+    """Return two cores on two games, of whom the LSTM learned nothing on Breakout and retains less on Pong."""
+    runs = [replace(PONG, core=core, env=env) for core in ("rim", "lstm") for env in ("pong", "breakout")]
+    subjects = subjects_of(*runs)
+    lost = dict(zip(subjects, (2.0, 5.0, 4.0, 0.0), strict=True))
+    scores: dict[Any, list[float]] = {(one, CLEAN): [9.0, 11.0] for one in subjects}
+    scores |= {(one, WEAK): [10 - lost[one]] * 2 for one in subjects}
+    return without_a_lead(findings_of(scores, {CLEAN: [-1.0, 1.0]}), subjects[3])
+
+
+class TestRunsBehindFigures:
+    def test_a_figure_without_some_runs_says_of_how_many_it_is(self) -> None:
+        findings = two_cores(5)
+        findings = without_a_lead(findings, findings.group("rim")[0])
+        sheet = summary(findings)
+        rim, lstm = (dict(zip(sheet.headings, row, strict=True)) for row in sheet.rows)
+        assert rim["seeds"] == "5"
+        assert rim["retained, distractors, held-out split"] == "50% [50%, 50%] (4 of 5)"
+        assert rim["score, distractors, held-out split"].endswith("]")
+        assert lstm["retained, distractors, held-out split"] == "50% [50%, 50%]"
+        compared, conditions = list(all_sheets(findings))[1:]
+        assert [row[2] for row in compared.rows] == ["4 of 5"] * 3
+        assert conditions.rows[1][2] == "4.00 (50%, 4 of 5)"
+
+    def test_the_note_on_few_seeds_counts_the_runs_behind_a_figure(self) -> None:
+        findings = two_cores(5)
+        assert "fewer than 5" not in " ".join(all_notes(CONFIG, findings))
+        weak = without_a_lead(findings, *findings.group("rim")[1:])
+        assert "Only 1 seed per agent and world behind some figures" in " ".join(all_notes(CONFIG, weak))
+
+    def test_an_agent_without_any_figure_does_not_make_it_none(self) -> None:
+        findings = two_cores(5)
+        weak = without_a_lead(findings, *findings.group("rim"))
+        assert "fewer than 5" not in " ".join(all_notes(CONFIG, weak))
+        assert [row[7] for row in summary(weak).rows] == ["", summary(findings).rows[1][7]]
+
+    def test_over_all_worlds_there_is_a_number_only_where_all_agents_have_one_in_each(self) -> None:
+        findings = two_worlds()
+        sheet = summary(findings)
+        rows = {(row[0], row[1]): row[-1] for row in sheet.rows}
+        assert rows == {
+            ("rim", "pong"): "80%", ("lstm", "pong"): "60%", ("rim", "breakout"): "50%", ("lstm", "breakout"): "",
+            ("rim", "all"): "", ("lstm", "all"): "",
+        }  # fmt: skip
+        assert "Over all worlds a cell is empty" in " ".join(all_notes(CONFIG, findings))
+        summed = as_json(CONFIG, findings, {})["summary"]
+        assert all(one["retained"] is None for one in summed if one["world"] is None)
+
+    def test_a_family_of_one_world_is_whole_beside_another_world(self) -> None:
+        findings = two_worlds()
+        kept = {key: found for key, found in findings.scores.items() if key[0].world == "pong" or key[1] == CLEAN}
+        findings = findings._replace(scores=kept)
+        assert [row[-1] for row in summary(findings).rows[-2:]] == ["80%", "60%"]
+        assert "Over all worlds" not in " ".join(all_notes(CONFIG, findings))
+
+    def test_worlds_without_a_human_s_score_lack_nothing(self) -> None:
+        maze = replace(PONG, env="rims_rl/PickObject-v0")
+        scores = {(one, CLEAN): [9.0, 11.0] for one in subjects_of(maze, replace(maze, env_kwargs={"size": 9}))}
+        findings = findings_of(scores, {CLEAN: [-1.0, 1.0]})
+        assert len(findings.worlds) == 2
+        assert "Over all worlds" not in " ".join(all_notes(CONFIG, findings))
+
+    def test_the_stored_figures_tell_of_how_many_seeds_they_are(self) -> None:
+        findings = two_cores(5)
+        found = as_json(CONFIG, without_a_lead(findings, findings.group("rim")[0]), {})
+        (mine,) = [
+            one for one in found["summary"] if (one["agent"], one["family"], one["world"]) == ("rim", "train", "pong")
+        ]
+        assert (mine["retained"]["runs"], mine["seeds"]) == (4, 5)
+        assert {(one["pairs"], one["shared_seeds"]) for one in found["comparison"]} == {(4, 5)}
+
+
+class TestUnfinished:
+    def test_pairs_are_over_the_conditions_that_both_have(self) -> None:
+        """Both retain the same of each condition, so a missing hard one is no lead."""
+        rim, lstm = subjects_of(PONG, replace(PONG, core="lstm"))
+        scores = {(one, CLEAN): [9.0, 11.0] for one in (rim, lstm)} | {(one, WEAK): [9.0] * 2 for one in (rim, lstm)}
+        findings = findings_of({**scores, (rim, STRONG): [1.0, 1.0]}, {CLEAN: [-1.0, 1.0]}, missing=1)
+        pairs = findings.compared(findings.retained, "rim", "lstm", findings.of_family("train"))
+        assert pairs is not None
+        assert (pairs.number, pairs.difference.value, pairs.better) == (1, 0.0, 0.5)
+
+    def test_two_that_share_no_condition_are_no_pair(self) -> None:
+        rim, lstm = subjects_of(PONG, replace(PONG, core="lstm"))
+        scores = {(one, CLEAN): [9.0, 11.0] for one in (rim, lstm)}
+        findings = findings_of({**scores, (rim, STRONG): [1.0] * 2, (lstm, WEAK): [9.0] * 2}, {CLEAN: [-1.0, 1.0]})
+        assert findings.compared(findings.retained, "rim", "lstm", findings.of_family("train")) is None
 
 
 class TestNotes:
