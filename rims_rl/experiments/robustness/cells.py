@@ -9,6 +9,7 @@ from typing import Any
 from rims_rl.errors import CheckpointError, said, shortened
 from rims_rl.experiments.robustness.config import plain_settings
 from rims_rl.experiments.robustness.play import Cell, agent_of, play_cell
+from rims_rl.experiments.robustness.subjects import world_of
 from rims_rl.storage.plain_files import read_json, write_text
 
 _RULES = ("episodes", "seed", "deterministic", "max_episode_steps", "n_envs")
@@ -25,7 +26,10 @@ def run_cell(cell: Cell) -> None:
 
 
 def head_of(cell: Cell) -> dict[str, Any]:
-    """Return what a result must agree with to count for a cell: the weights and the rules of the measurement."""
+    """Return what a result must agree with to count for a cell: the weights and the rules of the measurement.
+
+    Random play has no weights; there it is the world that it was played in.
+    """
     settings = plain_settings(cell.config)
     head: dict[str, Any] = {"condition": list(cell.condition), **{name: settings[name] for name in _RULES}}
     if cell.watches_mechanism:
@@ -33,6 +37,8 @@ def head_of(cell: Cell) -> dict[str, Any]:
     if cell.path is not None:
         agent = agent_of(cell.path, cell.config.checkpoint, cell.config.device)
         head |= {"weights": agent.name, "trained_steps": agent.step}
+    else:
+        head |= {"world": world_of(cell.run)}
     return head
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -52,9 +53,9 @@ class Condition(NamedTuple):
     @property
     def slug(self) -> str:
         """A name for files, different for all conditions."""
-        parts = [self.kind, f"{self.intensity!r}" if self.kind else None, self.split, self.variant, self.env]
-        named = "_".join(part for part in parts if part) or "clean"
-        return re.sub(r"[^A-Za-z0-9._=-]+", "-", named)
+        env = None if self.env is None else file_name(self.env)
+        parts = [self.kind, f"{self.intensity!r}" if self.kind else None, self.split, self.variant, env]
+        return _plain("_".join(part for part in parts if part) or "clean")
 
     @property
     def view(self) -> View:
@@ -66,6 +67,15 @@ class Condition(NamedTuple):
     def dynamics(self) -> Condition:
         """The condition with the same dynamics in which random play is measured: distractors change nothing there."""
         return Condition(variant=self.variant, env=self.env)
+
+
+def file_name(text: str) -> str:
+    """Return a name for files that stands for a text: what a file can hold of it, and a checksum of all of it."""
+    return f"{_plain(text).strip('-')}-{zlib.crc32(text.encode()):08x}"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._=-]+", "-", text)
 
 
 CLEAN = Condition()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import NamedTuple
 
 from rims_rl.errors import ConfigError
-from rims_rl.experiments.robustness.conditions import Condition, conditions_for
+from rims_rl.experiments.robustness.conditions import Condition, conditions_for, file_name
 from rims_rl.experiments.robustness.config import RobustnessConfig
 from rims_rl.experiments.robustness.folder import RobustnessFolder
 from rims_rl.experiments.robustness.play import Cell
@@ -56,7 +55,7 @@ def _add_random(
     grid: Grid, subject: Subject, dynamics: Condition, folder: RobustnessFolder, config: RobustnessConfig
 ) -> None:
     """Add random play in a world, once for all agents in it."""
-    name = re.sub(r"[^A-Za-z0-9._]+", "-", f"{RANDOM}-{subject.world}").strip("-")
+    name = f"{RANDOM}-{file_name(subject.world)}"
     often = replace(config, episodes=max(config.episodes, RANDOM_GAMES))
     cell = Cell(subject.run, None, dynamics, often, folder.cell(name, dynamics))
     grid.random.setdefault((subject.world, dynamics), cell)

@@ -38,6 +38,13 @@ class TestGrid:
         assert len(slugs) == len(found)
         assert not any(set(slug) & set("/:+ ") for slug in slugs)
 
+    def test_tasks_whose_names_a_file_cannot_tell_apart_have_slugs_of_their_own(self) -> None:
+        tasks = ("a/b-v0", "a-b-v0", "a b-v0", "clean", "balls_0.5_train")
+        others = [CLEAN, Condition("balls", 0.5, "train")]
+        slugs = [one.slug for one in [*others, *(Condition(env=task) for task in tasks)]]
+        assert len(set(slugs)) == len(slugs)
+        assert not any(set(slug) & set("/:+ ") for slug in slugs)
+
     def test_what_is_given_twice_is_measured_once(self) -> None:
         config = RobustnessConfig(
             kinds=("noise", "noise"), intensities=(0.5, 0.5, 0.0), splits=("train", "train"),

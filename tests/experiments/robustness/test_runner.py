@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +26,14 @@ from rims_rl.cli import main
 from rims_rl.config import TrainConfig
 from rims_rl.errors import CheckpointError
 from rims_rl.experiments.robustness import cells, play, plots, runner
-from rims_rl.experiments.robustness.cells import read_cell
+from rims_rl.experiments.robustness.cells import read_cell, run_cell
 from rims_rl.experiments.robustness.conditions import CLEAN, Condition
 from rims_rl.experiments.robustness.config import RobustnessConfig
 from rims_rl.experiments.robustness.folder import RobustnessFolder, load_settings
 from rims_rl.experiments.robustness.grid import Grid, make_grid
 from rims_rl.experiments.robustness.play import Cell, RandomPolicy, play_cell
 from rims_rl.experiments.robustness.statistics import advantage
-from rims_rl.experiments.robustness.subjects import read_subjects
+from rims_rl.experiments.robustness.subjects import Subject, read_subjects
 from rims_rl.runs import RunFolder, locked, save_config
 from tests.experiments.robustness.small import (
     BALLS,
@@ -88,7 +89,8 @@ class TestReport:
         (found,) = results_of(report)["random"]
         assert len(found["scores"]) == RANDOM_GAMES
         assert len(set(found["scores"])) > 1
-        cell = json.loads((report / "cells" / "scores_random-breakout_clean.json").read_text())
+        name = f"scores_random-breakout-{zlib.crc32(b'breakout'):08x}_clean.json"
+        cell = json.loads((report / "cells" / name).read_text())
         assert cell["truncated"] == RANDOM_GAMES
         assert set(cell["lengths"]) == {STEPS}
 
@@ -441,6 +443,28 @@ class TestGrid:
         files = [cell.file for cell in grid.cells]
         assert len(set(files)) == len(files)
         assert {cell.config.episodes for cell in grid.random.values()} == {RANDOM_GAMES}
+
+    @pytest.fixture
+    def swings(self, tmp_path: Path) -> Grid:
+        """A grid of two agents on pendulums whose gravities differ in a sign that no file's name has."""
+        up, down = (TrainConfig(env="Pendulum-v1", env_kwargs={"g": g}, core="lstm") for g in (9.8, -9.8))
+        subjects = [Subject(tmp_path / "up", up, "lstm"), Subject(tmp_path / "down", down, "lstm")]
+        config = RobustnessConfig(episodes=2, max_episode_steps=5, test_envs=("CartPole-v1",), mechanism=False)
+        return make_grid(config, RobustnessFolder(tmp_path), subjects)
+
+    def test_random_play_in_each_world_has_a_file_of_its_own(self, swings: Grid) -> None:
+        files = [cell.file for cell in swings.random.values()]
+        assert len(set(files)) == len(files) == 4
+
+    @pytest.mark.faults
+    def test_random_play_of_another_world_is_refused(self, swings: Grid) -> None:
+        up, down = (cell for (_, condition), cell in swings.random.items() if condition == CLEAN)
+        up.file.parent.mkdir()
+        run_cell(up)
+        assert read_cell(up) is not None
+        up.file.rename(down.file)
+        with pytest.raises(CheckpointError, match="was measured with another world"):
+            read_cell(down)
 
     def test_random_actions_are_those_of_the_seed_and_even(self) -> None:
         starts = np.zeros(500, dtype=bool)
