@@ -47,7 +47,7 @@ class Condition(NamedTuple):
     def name(self) -> str:
         """What tables call it."""
         if self.kind is not None:
-            return f"{self.kind} {self.intensity:g}"
+            return f"{self.kind} {shortest(self.intensity)}"
         return self.variant or self.env or "clean"
 
     @property
@@ -67,6 +67,11 @@ class Condition(NamedTuple):
     def dynamics(self) -> Condition:
         """The condition with the same dynamics in which random play is measured: distractors change nothing there."""
         return Condition(variant=self.variant, env=self.env)
+
+
+def shortest(value: float) -> str:
+    """Return the shortest text that stands for a number and for no other."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def file_name(text: str) -> str:

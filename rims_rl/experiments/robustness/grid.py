@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ class Grid(NamedTuple):
     random: dict[tuple[str, Condition], Cell]
     """Random play, by world, in every condition with dynamics of its own."""
     mechanism: dict[tuple[Subject, Condition], Cell]
-    """Every agent at the onset of each kind of distractor, at the middle intensity."""
+    """Every agent at the onset of each kind of distractor, at one intensity."""
 
     @property
     def cells(self) -> list[Cell]:
@@ -36,14 +37,11 @@ def make_grid(config: RobustnessConfig, folder: RobustnessFolder, subjects: list
     """Return the grid of a report; raises as `conditions_for` does, and for games that end before the onset."""
     grid = Grid({}, {}, {})
     for subject in subjects:
-        conditions = conditions_for(config, subject.env)
-        for condition in conditions:
+        for condition in conditions_for(config, subject.env):
             file = folder.cell(subject.key, condition)
             grid.scores[subject, condition] = Cell(subject.run, subject.path, condition, config, file)
             _add_random(grid, subject, condition.dynamics, folder, config)
-        for condition in _onsets(config, conditions):
-            file = folder.cell(subject.key, condition, "mechanism")
-            grid.mechanism[subject, condition] = Cell(subject.run, subject.path, condition, config, file, True)
+    grid.mechanism.update(_onsets(grid, folder, config))
     most = config.max_episode_steps
     if grid.mechanism and most is not None and most <= config.onset:
         raise ConfigError(f"games of {most} steps end before --onset {config.onset}: choose an earlier one, or "
@@ -61,10 +59,26 @@ def _add_random(
     grid.random.setdefault((subject.world, dynamics), cell)
 
 
-def _onsets(config: RobustnessConfig, conditions: list[Condition]) -> list[Condition]:
-    """Return the conditions at whose onset memories are watched: each kind, in the middle of the intensities."""
-    if not config.mechanism:
-        return []
-    intensities = sorted({condition.intensity for condition in conditions if condition.kind is not None})
-    middle = intensities[len(intensities) // 2] if intensities else None
-    return [condition for condition in conditions if condition.kind is not None and condition.intensity == middle]
+def _onsets(grid: Grid, folder: RobustnessFolder, config: RobustnessConfig) -> dict[tuple[Subject, Condition], Cell]:
+    """Return the cells in which memories are watched: each agent at the onset of each kind, at one intensity.
+
+    That is the middle one, or the one at which the folder's memories were watched before others were added. What was
+    measured stays, whatever else is measured now.
+    """
+    cells = {
+        (subject, condition): cell._replace(
+            file=folder.cell(subject.key, condition, "mechanism"), watches_mechanism=True
+        )
+        for (subject, condition), cell in grid.scores.items()
+        if condition.kind is not None
+    }
+    there = {key for key, cell in cells.items() if cell.file.exists()}
+    wanted = {condition.intensity for _, condition in there} or _middle(condition for _, condition in cells)
+    new = {key for key in cells if config.mechanism and key[1].intensity in wanted}
+    return {key: cell for key, cell in cells.items() if key in there | new}
+
+
+def _middle(conditions: Iterable[Condition]) -> set[float]:
+    """Return the middle one of the intensities, none where there is none."""
+    intensities = sorted({condition.intensity for condition in conditions})
+    return {intensities[len(intensities) // 2]} if intensities else set()

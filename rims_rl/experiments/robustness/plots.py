@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rims_rl.experiments.figures import colours, new_figure, save_figure, tidy
-from rims_rl.experiments.robustness.conditions import CLEAN, Condition
+from rims_rl.experiments.robustness.conditions import CLEAN, Condition, shortest
 from rims_rl.experiments.robustness.findings import Findings
 from rims_rl.experiments.robustness.subjects import Subject
 
@@ -106,7 +106,7 @@ def draw_heat_map(findings: Findings, world: str, file: Path) -> list[Path]:
         chosen = [one for one in distracted if one.split == split]
         image = _draw_map(panel, _table(findings, findings.group(label, world), kinds, chosen))
         panel.set_title(f"{label}\n{split}", fontsize=9)
-        panel.set_xticks(range(len(_intensities(chosen))), [f"{value:g}" for value in _intensities(chosen)])
+        panel.set_xticks(range(len(_intensities(chosen))), list(map(shortest, _intensities(chosen))))
         panel.set_yticks(range(len(kinds)), kinds)
     figure.supxlabel("intensity", fontsize=10)
     bar = figure.colorbar(image, ax=panels[0].tolist(), shrink=0.8)

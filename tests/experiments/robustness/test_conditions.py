@@ -87,6 +87,12 @@ class TestCondition:
         assert (condition.family, condition.name, condition.view) == (family, name, view)
         assert condition.is_clean == (family == "clean")
 
+    def test_different_intensities_have_different_names(self) -> None:
+        intensities = (1.0, 0.5, 1e-5, 0.1234567, 0.1234568, 0.1 + 0.2, 0.3)
+        names = [Condition("balls", intensity, "train").name for intensity in intensities]
+        assert names[:4] == ["balls 1", "balls 0.5", "balls 1e-05", "balls 0.1234567"]
+        assert len(set(names)) == len(names)
+
     def test_random_play_sees_no_distractors_but_plays_the_changed_game(self) -> None:
         assert Condition("balls", 0.5, "train").dynamics == CLEAN
         for condition in (CLEAN, Condition(variant="mode:1"), Condition(env=NOVEL)):

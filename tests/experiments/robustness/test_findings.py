@@ -143,6 +143,13 @@ class TestSummary:
         assert rows["balls 1"] == ["3.50 (35%)", "", "1.50 (15%)", ""]
         assert rows["lazy_enemy"] == ["13.00 (90%)"] * 4
 
+    def test_intensities_that_differ_in_the_seventh_digit_have_rows_of_their_own(self) -> None:
+        (subject,) = subjects_of(PONG)
+        close = [Condition("balls", intensity, "train") for intensity in (0.1234567, 0.1234568)]
+        scores = {(subject, one): [mean] * 2 for one, mean in zip(close, (3.0, 5.0), strict=True)}
+        (sheet,) = [sheet for sheet in all_sheets(findings_of(scores, {})) if sheet.title.startswith("pong:")]
+        assert sheet.rows == [["balls 0.1234567", "3.00"], ["balls 0.1234568", "5.00"]]
+
     def test_pairs_are_told_for_every_family(self) -> None:
         (sheet,) = [sheet for sheet in all_sheets(two_cores()) if sheet.title.startswith("Compared")]
         assert sheet.rows[0] == ["rim - lstm", "distractors, train split", "2", "20% [20%, 20%]", "100%"]

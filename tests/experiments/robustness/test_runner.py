@@ -444,6 +444,27 @@ class TestGrid:
         assert len(set(files)) == len(files)
         assert {cell.config.episodes for cell in grid.random.values()} == {RANDOM_GAMES}
 
+    def watched(self, folder: RobustnessFolder, config: RobustnessConfig, names: str = "a") -> list[tuple[str, str]]:
+        """Return at which conditions the memories of which agents are watched."""
+        run = TrainConfig(env="pong", core="lstm")
+        grid = make_grid(config, folder, [Subject(folder.path / name, run, "lstm") for name in names])
+        return [(subject.path.name, condition.name) for subject, condition in grid.mechanism]
+
+    def test_memories_that_were_watched_stay_when_intensities_are_added(self, tmp_path: Path) -> None:
+        """So does the intensity: agents that are added are watched where the others were."""
+        folder = RobustnessFolder(tmp_path)
+        folder.create()
+        first = RobustnessConfig(kinds=("balls",), splits=("train",))
+        more = first.joined_by(RobustnessConfig(kinds=("noise",), splits=("train",), intensities=(0.75, 0.9)))
+        assert self.watched(folder, first) == [("a", "balls 0.5")]
+        assert self.watched(folder, more) == [("a", "balls 0.75"), ("a", "noise 0.75")]
+        subject = Subject(tmp_path / "a", TrainConfig(env="pong", core="lstm"), "lstm")
+        folder.cell(subject.key, Condition("balls", 0.5, "train"), "mechanism").touch()
+        assert self.watched(folder, more, "ab") == [
+            (name, f"{kind} 0.5") for name in "ab" for kind in ("balls", "noise")
+        ]
+        assert self.watched(folder, replace(more, mechanism=False), "ab") == [("a", "balls 0.5")]
+
     @pytest.fixture
     def swings(self, tmp_path: Path) -> Grid:
         """A grid of two agents on pendulums whose gravities differ in a sign that no file's name has."""
