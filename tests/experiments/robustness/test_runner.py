@@ -118,7 +118,7 @@ class TestReport:
 
     def test_it_is_a_table_too_and_says_how_few_seeds_there_are(self, report: Path) -> None:
         text = (report / "table.md").read_text()
-        assert "Only 1 seed per agent and world, fewer than 5" in text
+        assert "Only 1 seed per agent and world behind some figures, fewer than 5" in text
         assert "| rim | breakout | 1 |" in text
         assert "Unfinished" not in text
 
