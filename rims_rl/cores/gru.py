@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rims_rl.cores.base import RecurrentCore, require_at_least_one
+from rims_rl.cores.base import RecurrentCore, full_precision, require_at_least_one
 from rims_rl.cores.lstm import pieces_between_resets
 
 
@@ -50,6 +50,7 @@ class GRU(RecurrentCore):
         """Return the named view of a flat state (B, F)."""
         return GRUState(state.unsqueeze(1))
 
+    @full_precision
     def forward(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run over a sequence: inputs (T, B, I), state (B, F) -> outputs (T, B, S), state (B, F)."""
         self.check_shapes(inputs, state, episode_starts)

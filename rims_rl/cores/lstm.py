@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rims_rl.cores.base import RecurrentCore, require_at_least_one, steps_with_resets
+from rims_rl.cores.base import RecurrentCore, full_precision, require_at_least_one, steps_with_resets
 
 
 class LSTMState(NamedTuple):
@@ -54,6 +54,7 @@ class LSTM(RecurrentCore):
         h, c = state.unsqueeze(1).chunk(2, dim=-1)
         return LSTMState(h, c)
 
+    @full_precision
     def forward(self, inputs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run over a sequence: inputs (T, B, I), state (B, F) -> outputs (T, B, S), state (B, F)."""
         self.check_shapes(inputs, state, episode_starts)
