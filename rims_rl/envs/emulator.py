@@ -16,14 +16,30 @@ from rims_rl.envs.protocols import AtariSettings
 _SCREENS, _FRAMES_BETWEEN, _REPEATS = 12, 48, 8  # how many screens are looked at, and how they are reached
 
 
-def load_emulator(game: str) -> ALEInterface:
-    """Return an emulator with the game's rom loaded; nothing in it is random, since actions stick outside of it."""
+NOOP, FIRE = Action.NOOP.value, Action.FIRE.value
+"""ALE's numbers of two actions."""
+
+
+def load_emulator(game: str, sticky: float = 0.0) -> ALEInterface:
+    """Return an emulator with the game's rom loaded; nothing in it is random unless actions are to stick inside it."""
     ALEInterface.setLoggerMode(LoggerMode.Error)
     ale = ALEInterface()
-    ale.setFloat("repeat_action_probability", 0.0)
-    ale.setInt("random_seed", 0)
-    ale.loadROM(str(roms.get_rom_path(game)))
+    ale.setFloat("repeat_action_probability", sticky)
+    load_game(ale, game, 0)
     return ale
+
+
+def load_game(ale: ALEInterface, game: str, seed: int) -> None:
+    """Load the game's rom and begin ALE's random stream of a seed."""
+    ale.setInt("random_seed", seed)
+    ale.loadROM(str(roms.get_rom_path(game)))
+
+
+def action_numbers(ale: ALEInterface, settings: AtariSettings) -> list[int]:
+    """Return ALE's numbers of the actions that the agent chooses from."""
+    full = settings.rules.full_action_set
+    actions = ale.getLegalActionSet() if full else ale.getMinimalActionSet()
+    return [action.value for action in actions]
 
 
 def vector_emulators(settings: AtariSettings, n_envs: int, **shown: Any) -> AtariVectorEnv:

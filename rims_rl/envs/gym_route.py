@@ -13,13 +13,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ale_py import Action, ALEInterface, ALEState
+from ale_py import ALEInterface, ALEState
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from rims_rl.envs.distractors.distraction import Distraction
 from rims_rl.envs.distractors.distractor import AnyDistractor, as_distractors
 from rims_rl.envs.distractors.effect import Screen as Picture
+from rims_rl.envs.emulator import FIRE, NOOP, action_numbers
 from rims_rl.envs.emulator import load_emulator as load_emulator  # also known from here
 from rims_rl.envs.emulator_state import check_emulator_state
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings, action_number
@@ -28,7 +29,6 @@ from rims_rl.envs.screen import FrameHook, Screen, alter_grey, capture
 from rims_rl.envs.snapshots import MOST, array, entry, flag, text, whole_number
 from rims_rl.errors import ConfigError, shortened
 
-_NOOP, _FIRE = Action.NOOP.value, Action.FIRE.value
 _NUMBERS = ("_last_action", "_elapsed_frames", "_lives", "_score", "_length")
 _COUNTERS = (*_NUMBERS, "_game_goes_on")
 
@@ -83,7 +83,7 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         check_variant(self._ale, self.settings.game, mode, difficulty)
         self._set_variant()
         self._power_on = self._ale.cloneState(include_rng=True)
-        self._actions = self._action_set()
+        self._actions = action_numbers(self._ale, self.settings)
         self.action_space = Discrete(len(self._actions))
         self.observation_space = Box(0, 255, (self.settings.frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)
         self._screen = Screen(self._ale.getScreenDims(), self.settings.frame_stack)
@@ -97,7 +97,7 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
             self._distraction = self._in_colour
         self._start_time = time.time()
         self._game_goes_on = False
-        self._last_action = _NOOP
+        self._last_action = NOOP
         self._lives = 0
         self._begin_counts()
 
@@ -174,18 +174,18 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         counters: dict[str, Any] = {
             name: whole_number(stored, name.removeprefix("_"), *limits.get(name, (0, MOST))) for name in _NUMBERS
         }
-        if counters["_last_action"] not in (_NOOP, *self._actions):
+        if counters["_last_action"] not in (NOOP, *self._actions):
             raise ConfigError(f"this snapshot is damaged: its last action is {counters['_last_action']}")
         return counters | {"_game_goes_on": flag(stored, "game_goes_on")}
 
     def _start_game(self) -> None:
         """Start a new game: FIRE where the game has it, then a random number of frames without input."""
         self._restart()
-        fires = _FIRE in self._actions
+        fires = FIRE in self._actions
         if fires:
-            self._act(_FIRE)
+            self._act(FIRE)
         for _ in range(int(self.np_random.integers(max(self.settings.noop_max, 1))) - fires):
-            self._act(_NOOP)
+            self._act(NOOP)
             if self._ale.game_over():
                 self._restart()
         self._screen.clear()
@@ -243,7 +243,7 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
     def _restart(self) -> None:
         """Reset the emulated console."""
         self._ale.reset_game()
-        self._last_action = _NOOP
+        self._last_action = NOOP
 
     def _enter(self, state: ALEState) -> None:
         """Restore an emulator state together with what ALE leaves out of it, the same in every environment."""
@@ -252,7 +252,7 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
         # in these FIRE has been pressed since the restart, so the switch is up.
         self._ale.restoreState(self._power_on)
         self._ale.reset_game()
-        self._ale.act(_NOOP)
+        self._ale.act(NOOP)
         self._ale.restoreState(state)
 
     def _lost_a_life(self) -> bool:
@@ -275,12 +275,6 @@ class AtariGymEnv(gym.Env[NDArray[np.uint8], np.int64]):
             self._ale.setMode(mode)
         if difficulty is not None:
             self._ale.setDifficulty(difficulty)
-
-    def _action_set(self) -> list[int]:
-        """Return ALE's numbers of the actions that the agent chooses from."""
-        full = self.settings.rules.full_action_set
-        actions = self._ale.getLegalActionSet() if full else self._ale.getMinimalActionSet()
-        return [action.value for action in actions]
 
     def _checked(self, action: np.int64) -> int:
         """Return ALE's number of an action, or raise ConfigError."""

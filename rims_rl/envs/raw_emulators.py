@@ -1,134 +1,213 @@
-"""The vector route with distractors: raw frames out of ale-py's C++ threads, preprocessed here.
+"""The vector route with distractors: copies of a game, see `raw_game`, in several processes.
 
-One C++ environment per copy, each with a thread of its own, emulates single frames. So a copy whose game ends within a
-step waits there while the others go on, and frames, random starts and sticky actions are those of the plain vector
-route. A copy's next frame is emulated while its last one is altered here. Frames are RGB where
-a distractor needs colours, and grey, a third of the bytes, where it doesn't.
+Python's lock would let copies in threads play one after the other. So they are shared out evenly among as many
+processes as there are processors, this one among them, and in each they take turns. A process that is itself one of
+several workers, which share the processors already, plays all copies.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import multiprocessing
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
+from typing import Any, NamedTuple
 
 import numpy as np
-from ale_py.vector_env import AtariVectorEnv
 from numpy.typing import NDArray
 
-from rims_rl.envs.distractors.distraction import Distraction
 from rims_rl.envs.distractors.distractor import Distractors
-from rims_rl.envs.distractors.effect import Screen as Picture
-from rims_rl.envs.distractors.looks import grey_of
-from rims_rl.envs.emulator import load_emulator, vector_emulators
-from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
-from rims_rl.envs.screen import Screen, alter_grey
+from rims_rl.envs.protocols import SCREEN_SIZE, AtariSettings
+from rims_rl.envs.raw_game import Frame, RawGame, RawStep
+from rims_rl.envs.watched.crew import end, gather
+from rims_rl.envs.watched.faults import Trouble
+from rims_rl.envs.watched.patience import SECONDS_TO_START
+from rims_rl.envs.watched.process import WatchedProcess, request_for
+from rims_rl.envs.watched.starting import Role
+from rims_rl.errors import RimsError
 
-Frame = NDArray[np.uint8]
-_FULL_STRENGTH = np.ones(1, np.float32)
+_SECONDS_TO_CLOSE = 5.0
+
+
+class Seen(NamedTuple):
+    """What a step or a reset of some copies shows."""
+
+    pictures: Frame
+    """The newest pictures (n, 84, 84)."""
+    counts: NDArray[np.int64]
+    """Of each copy (n, 4): the lives that are left, the reward, whether the game is over, whether it was truncated."""
+    last: dict[int, Frame]
+    """By the index of copies whose game has ended: its last picture (84, 84)."""
+
+
+class RawGames:
+    """Some copies, which play one after the other."""
+
+    def __init__(self) -> None:
+        self._games: list[RawGame] = []
+
+    def build(self, settings: AtariSettings, count: int, distractors: Distractors) -> None:
+        """Make so many copies."""
+        self._games = [RawGame(settings, distractors) for _ in range(count)]
+
+    def reset(self, seeds: Sequence[int] | None) -> Seen:
+        """Start a new game in every copy, with these seeds (n), or None to go on with the present random streams."""
+        for index, game in enumerate(self._games):
+            game.begin(None if seeds is None else seeds[index])
+        return self._seen([RawStep()] * len(self._games))
+
+    def step(self, actions: Sequence[int]) -> Seen:
+        """Repeat each copy's action (n) for 4 frames; a finished game is followed by the next one."""
+        return self._seen([game.step(action) for game, action in zip(self._games, actions, strict=True)])
+
+    def close(self) -> None:
+        """Let go of the emulators."""
+        self._games = []
+
+    def _seen(self, steps: list[RawStep]) -> Seen:
+        counts = [
+            (game.lives, step.reward, step.terminated, step.truncated)
+            for game, step in zip(self._games, steps, strict=True)
+        ]
+        last = {index: step.last for index, step in enumerate(steps) if step.last is not None}
+        return Seen(np.stack([game.picture for game in self._games]), np.array(counts, np.int64), last)
+
+
+class _Group(WatchedProcess):
+    """A process with some of the copies."""
+
+    def __init__(self, game: str, first: int, behind: int) -> None:
+        super().__init__()
+        self._game = game
+        self.copies = slice(first, behind)
+
+    @property
+    def count(self) -> int:
+        """How many copies it has."""
+        return self.copies.stop - self.copies.start
+
+    @property
+    def culprit(self) -> str:
+        """Which copies they are."""
+        last = self.copies.stop - 1
+        which = f"environment {last}" if self.count == 1 else f"environments {self.copies.start} to {last}"
+        return f"the process of {which} ({self._game})"
 
 
 class RawEmulators:
-    """Copies of one game that speak as `AtariVectorEnv` does, and show what distractors leave to be seen."""
+    """Copies of one game that speak as `AtariVectorEnv` does, and show what distractors leave to be seen.
 
-    def __init__(self, settings: AtariSettings, n_envs: int, distractors: Distractors) -> None:
-        height, width = load_emulator(settings.game).getScreenDims()
-        self._is_grey = alter_grey(settings.game, distractors)
-        self._emulators = [_one_emulator(settings, height, width, self._is_grey) for _ in range(n_envs)]
-        self._screens = [Screen((height, width), settings.frame_stack) for _ in range(n_envs)]
-        picture = Picture(height, width, settings.game, self._is_grey)
-        self._distractions = [Distraction(distractors, picture) for _ in range(n_envs)]
-        self._unseeded = np.random.default_rng()
-        self._actions: list[NDArray[np.int64]] = []
+    Args:
+        settings: how the game is played and seen.
+        n_envs: how many copies.
+        distractors: what disturbs the agent's sight.
+        processes: among how many the copies are shared out, this one among them; None: as many as may play at once.
+
+    Raises:
+        ConfigError: for distractors that can't be shown in this game.
+        EnvironmentFault: when another process dies; then all of them are ended.
+    """
+
+    def __init__(
+        self, settings: AtariSettings, n_envs: int, distractors: Distractors, processes: int | None = None
+    ) -> None:
+        count = min(n_envs, processes or _processors())
+        bounds = [n_envs * index // count for index in range(count + 1)]
+        self._own = slice(*bounds[:2])
+        self._groups = [_Group(settings.game, *both) for both in pairwise(bounds[1:])]
+        self._asked: tuple[str, Sequence[int] | None] | None = None
         self._observations = np.zeros((n_envs, settings.frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)
-        for screen, observation in zip(self._screens, self._observations, strict=True):
-            screen.stack = observation
-        self.ale = self._emulators[0].ale
+        self._games = RawGames()
+        self._games.build(settings, bounds[1], distractors)
+        self.close = Finalize(self, end, (self._groups, _SECONDS_TO_CLOSE), exitpriority=10)
+        """Ends the other processes."""
+        self._start(settings, distractors)
+
+    @property
+    def processes(self) -> list[BaseProcess]:
+        """The other processes."""
+        return [group.process for group in self._groups]
 
     def reset(self, *, seed: NDArray[np.int64] | None) -> tuple[Frame, dict[str, Any]]:
         """Start a new game in every copy; return observations (n, frame_stack, 84, 84) and {"lives": (n,)}."""
-        lives = np.zeros(len(self._emulators), np.int32)
-        for index, emulator in enumerate(self._emulators):
-            frames, info = emulator.reset(seed=None if seed is None else seed[index : index + 1])
-            own = int(self._unseeded.integers(2**31)) if seed is None else int(seed[index])
-            self._distractions[index].begin(own, anew=seed is not None)
-            self._begin(index, frames[0, 0])
-            lives[index] = info["lives"][0]
-        return self._observations.copy(), {"lives": lives}
+        self._send("reset", None if seed is None else seed.tolist())
+        pictures, counts, _ = self._recv()
+        self._observations[:, :-1] = 0
+        self._observations[:, -1] = pictures
+        return self._observations.copy(), {"lives": counts[:, 0].astype(np.int32)}
 
     def send(self, actions: NDArray[np.int64]) -> None:
-        """Start the first frame of a step with actions (n,)."""
-        self._actions = [actions[index : index + 1] for index in range(len(actions))]
-        for index in range(len(actions)):
-            self._act(index)
+        """Start a step with actions (n,)."""
+        self._send("step", actions.tolist())
 
     def recv(self) -> tuple[Frame, NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Finish the step: observations, rewards, terminated, truncated (each (n,)) and {"lives", "final_obs"}."""
-        count = len(self._emulators)
-        rewards, lives = np.zeros(count, np.int64), np.zeros(count, np.int32)
-        ends = np.zeros((2, count), np.bool_)
-        last = np.zeros_like(self._observations)
-        going = list(range(count))
-        for frame in range(FRAME_SKIP):
-            for index in tuple(going):
-                shown, reward, terminated, truncated, info = self._emulators[index].ale.recv()
-                rewards[index] += int(reward[0])
-                lives[index] = info["lives"][0]
-                if terminated[0] or truncated[0]:
-                    going.remove(index)
-                    ends[:, index] = terminated[0], truncated[0]
-                    self._end(index, shown[0, 0], last[index])
-                else:
-                    self._go_on(index, frame, shown[0, 0])
-        return self._observations.copy(), rewards, ends[0], ends[1], {"lives": lives, "final_obs": last}
+        """Finish the step: observations, rewards, terminated, truncated (each (n,)) and {"lives", "final_obs"}.
 
-    def close(self) -> None:
-        """Stop the C++ threads."""
-        for emulator in self._emulators:
-            emulator.close()
+        Arrays are new in every step; "final_obs" has those of games that have ended, by the index of the copy.
+        """
+        pictures, counts, last = self._recv()
+        shown = self._observations
+        shown[:, :-1] = shown[:, 1:]
+        final = {index: np.concatenate([shown[index, :-1], picture[np.newaxis]]) for index, picture in last.items()}
+        shown[list(last), :-1] = 0
+        shown[:, -1] = pictures
+        info = {"lives": counts[:, 0].astype(np.int32), "final_obs": final}
+        return shown.copy(), counts[:, 1], counts[:, 2].astype(bool), counts[:, 3].astype(bool), info
 
-    def _act(self, index: int) -> None:
-        """Start one frame of a copy; nothing checks the action again, that was done once for the whole step."""
-        self._emulators[index].ale.send(self._actions[index], _FULL_STRENGTH)
+    def _start(self, settings: AtariSettings, distractors: Distractors) -> None:
+        """Start the other processes, all at once."""
+        try:
+            for group in self._groups:
+                build = request_for("build", settings, group.count, distractors)
+                group.begin(Role(group.culprit, RawGames, knows_main=False), SECONDS_TO_START, build)
+            self._answers(SECONDS_TO_START)
+        except BaseException:
+            self.close()
+            raise
+        for group in self._groups:
+            group.allow(None)
 
-    def _go_on(self, index: int, frame: int, shown: Frame) -> None:
-        """Start the step's next frame, then use this one: the last two of a step are seen."""
-        if frame < FRAME_SKIP - 1:
-            self._act(index)
-        screen = self._screens[index]
-        if frame == FRAME_SKIP - 2:
-            screen.previous = self._altered(index, shown)
-        elif frame == FRAME_SKIP - 1:
-            screen.newest = self._altered(index, shown)
-            screen.push()
+    def _send(self, command: str, values: Sequence[int] | None) -> None:
+        """Ask every process for `reset` or `step` with its copies' part of the values; `_recv` does this one's."""
+        if not self.close.still_active():
+            raise RimsError("these environments have been closed; make new ones")
+        gather(self._groups, None)  # what was asked before an interrupt
+        for group in self._groups:
+            group.send(request_for(command, _part(values, group.copies)))
+        self._asked = command, _part(values, self._own)
 
-    def _end(self, index: int, shown: Frame, last: Frame) -> None:
-        """Write a game's last observation into `last`, and begin the next game, of which `shown` is the first frame."""
-        self._screens[index].push()
-        last[:] = self._screens[index].stack
-        self._distractions[index].next_episode()
-        self._begin(index, shown)
+    def _recv(self) -> Seen:
+        """Return what all copies show."""
+        if self._asked is None:
+            raise RimsError("step_wait() needs a step_async() before it")
+        (command, values), self._asked = self._asked, None
+        parts: list[Seen] = [getattr(self._games, command)(values), *self._answers(None)]
+        firsts = [self._own.start, *(group.copies.start for group in self._groups)]
+        last = {
+            first + index: seen for first, part in zip(firsts, parts, strict=True) for index, seen in part.last.items()
+        }
+        return Seen(
+            np.concatenate([part.pictures for part in parts]), np.concatenate([part.counts for part in parts]), last
+        )
 
-    def _begin(self, index: int, shown: Frame) -> None:
-        """Show a new game's first frame."""
-        screen = self._screens[index]
-        screen.clear()
-        screen.newest = self._altered(index, shown)
-        screen.push()
-
-    def _altered(self, index: int, shown: Frame) -> Frame:
-        """Return a copy's frame, (H, W) or (H, W, 3), altered and in grey (H, W)."""
-        altered = self._distractions[index].alter(shown)
-        return altered if self._is_grey else grey_of(altered)
+    def _answers(self, seconds: float | None) -> list[Any]:
+        """Wait for the other processes' answers, or end them all and raise what went wrong."""
+        gather(self._groups, seconds)
+        for group in self._groups:
+            if isinstance(group.outcome, Trouble):
+                self.close()
+                raise group.refusal() or group.fault()
+        return [group.outcome for group in self._groups]
 
 
-def _one_emulator(settings: AtariSettings, height: int, width: int, is_grey: bool) -> AtariVectorEnv:
-    """Return one copy that shows every frame as it is; all else as on the plain vector route."""
-    return vector_emulators(
-        settings,
-        1,
-        img_height=height,
-        img_width=width,
-        grayscale=is_grey,
-        stack_num=1,
-        frameskip=1,
-        maxpool=False,
-    )
+def _part(values: Sequence[int] | None, copies: slice) -> Sequence[int] | None:
+    return None if values is None else values[copies]
+
+
+def _processors() -> int:
+    """Return how many processes may play at once: this one alone where it is one of several workers."""
+    if multiprocessing.parent_process() is not None:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

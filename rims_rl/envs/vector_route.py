@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from rims_rl.envs.distractors.distractor import Distractors
-from rims_rl.envs.emulator import vector_emulators
+from rims_rl.envs.emulator import action_numbers, load_emulator, vector_emulators
 from rims_rl.envs.protocols import FRAME_SKIP, SCREEN_SIZE, AtariSettings
 from rims_rl.envs.raw_emulators import RawEmulators
 from rims_rl.errors import ConfigError
@@ -36,7 +36,7 @@ class AtariVecEnv(VecEnv):
     `infos[i]` holds "lives" (of the observation returned beside it) and "life_lost" (True where done is only a lost
     life). Where done: "terminal_observation" and "TimeLimit.truncated"; at the real end of a game also "episode" with
     the raw score "r", the agent's steps "l" and the seconds "t" since this object was made.
-    With distractors the last steps from frames to observations are made in Python, see `raw_emulators`.
+    With distractors the copies play in processes that alter their frames, see `raw_emulators`.
     It cannot be saved and restored: the C++ side gives no access to the emulators' state.
     """
 
@@ -52,7 +52,7 @@ class AtariVecEnv(VecEnv):
         else:
             self._emulators = _build_emulators(settings, n_envs)
         observations = Box(0, 255, (settings.frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)
-        self._action_count = len(self._emulators.ale.get_action_set())
+        self._action_count = len(action_numbers(load_emulator(settings.game), settings))
         super().__init__(n_envs, observations, Discrete(self._action_count))
         self._start_time = time.time()
         self._lives = np.zeros(n_envs, np.int32)
@@ -76,7 +76,7 @@ class AtariVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Finish the step: observations, rewards (n,) float32, dones (n,) bool, infos; finished games are reset."""
-        # C++ allocates new arrays in every step and never touches returned ones again, so none is copied here.
+        # The arrays are new in every step, and nobody touches returned ones again, so none is copied here.
         observations, raw_rewards, terminated, truncated, info = self._emulators.recv()
         ended = terminated | truncated
         lives: NDArray[np.int32] = info["lives"]
@@ -90,14 +90,14 @@ class AtariVecEnv(VecEnv):
             infos[index] |= {"terminal_observation": observations[index].copy(), "TimeLimit.truncated": False}
         for index in np.flatnonzero(ended):
             cut = bool(truncated[index] and not terminated[index])
-            infos[index] |= {"terminal_observation": info["final_obs"][index].copy(), "TimeLimit.truncated": cut}
+            infos[index] |= {"terminal_observation": info["final_obs"][int(index)].copy(), "TimeLimit.truncated": cut}
             infos[index]["episode"] = self._close_episode(int(index))
             self.reset_infos[index] = {"lives": int(lives[index])}
         rewards = np.sign(raw_rewards) if self.settings.rewards_are_signs else raw_rewards
         return observations, rewards.astype(np.float32), ended | life_lost, infos
 
     def close(self) -> None:
-        """Stop the C++ threads; the object cannot be used afterwards."""
+        """Stop the threads or processes; the object cannot be used afterwards."""
         if hasattr(self, "_emulators"):
             self._emulators.close()
             del self._emulators

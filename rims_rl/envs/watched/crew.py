@@ -17,6 +17,7 @@ import gymnasium as gym
 from rims_rl.envs.watched.faults import Trouble, silence
 from rims_rl.envs.watched.host import Built
 from rims_rl.envs.watched.patience import Clock, Patience
+from rims_rl.envs.watched.process import WatchedProcess
 from rims_rl.envs.watched.worker import Worker
 from rims_rl.errors import ConfigError, RimsError
 
@@ -136,7 +137,7 @@ class Crew:
         _log.warning(f"{told}%s", fault, seed, worker.restarts, self.patience.restarts, behind)
 
 
-def gather(workers: Iterable[Worker], seconds: float | None) -> None:
+def gather(workers: Iterable[WatchedProcess], seconds: float | None) -> None:
     """Wait until every worker has answered, or is lost: dead, or silent for so many seconds (None: for ever)."""
     clock = Clock(seconds)
     owing = [worker for worker in workers if worker.owes]
@@ -144,7 +145,7 @@ def gather(workers: Iterable[Worker], seconds: float | None) -> None:
         if not clock.count(worker.listen_briefly):
             break
     while owing := [worker for worker in owing if worker.owes]:
-        handles: dict[Any, Worker] = {}
+        handles: dict[Any, WatchedProcess] = {}
         for worker in owing:
             handles |= dict.fromkeys(worker.handles, worker)
         ready = clock.count(partial(wait, list(handles)))
@@ -154,12 +155,12 @@ def gather(workers: Iterable[Worker], seconds: float | None) -> None:
             _lose_all([worker for worker in owing if worker.owes], silence(seconds))
 
 
-def _lose_all(workers: list[Worker], trouble: Trouble) -> None:
+def _lose_all(workers: list[WatchedProcess], trouble: Trouble) -> None:
     for worker in workers:
         worker.lose(trouble)
 
 
-def end(workers: Sequence[Worker], seconds: float) -> None:
+def end(workers: Sequence[WatchedProcess], seconds: float) -> None:
     """End the processes: politely within some seconds, then by SIGKILL."""
     workers = [worker for worker in workers if worker.is_begun]
     try:
@@ -172,7 +173,7 @@ def end(workers: Sequence[Worker], seconds: float) -> None:
         _join(workers, _SECONDS_TO_DIE)
 
 
-def _join(workers: Sequence[Worker], seconds: float) -> None:
+def _join(workers: Sequence[WatchedProcess], seconds: float) -> None:
     """Wait until no process lives, but together no longer than this."""
     until = time.monotonic() + seconds
     for worker in workers:

@@ -1,22 +1,9 @@
-"""The worker's side: one environment in a process of its own, which does as it is asked.
-
-A request is a pickled (method of `Host`, arguments), its answer a pickled (value, None) or (None, `Raised`).
-"""
+"""What a worker's process does: one environment, and all that can be asked of it."""
 
 from __future__ import annotations
 
-import faulthandler
-import multiprocessing
-import os
 import pickle
-import signal
-import threading
-import time
-import traceback
 from collections.abc import Mapping
-from contextlib import suppress
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -24,10 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
-from rims_rl.envs.watched.faults import last_line
-
-PICKLE_PROTOCOL = 5
-_SECONDS_WITHOUT_PARENT = 3.0
+from rims_rl.envs.watched.serving import Raised, as_data
 
 
 class Built(NamedTuple):
@@ -36,16 +20,6 @@ class Built(NamedTuple):
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
     metadata: dict[str, Any]
-
-
-class Raised(NamedTuple):
-    """An exception, as data that can be pickled."""
-
-    line: str
-    """The end of the traceback."""
-    traceback: str
-    error: bytes | None
-    """The exception itself, pickled; None where it cannot be."""
 
 
 Step = tuple[Any, float, bool, dict[str, Any], dict[str, Any] | Raised | None]
@@ -79,7 +53,7 @@ class Host:
         try:
             observation, reset_info = self.env.reset()
         except BaseException as error:
-            return observation, float(reward), True, info, _as_data(error)
+            return observation, float(reward), True, info, as_data(error)
         return observation, float(reward), True, info, reset_info
 
     def render(self) -> Any:
@@ -110,67 +84,7 @@ class Host:
         """Tell whether the environment is so wrapped."""
         return is_wrapped(self.env, wrapper_class)
 
-
-def serve(connection: Connection) -> None:
-    """Do as asked until the other end of the connection is closed, then close the environment."""
-    _set_up_process()
-    host = Host()
-    with suppress(EOFError, OSError):
-        while True:
-            connection.send_bytes(_answer(host, connection.recv_bytes()))
-    if hasattr(host, "env"):
-        host.env.close()
-
-
-def _answer(host: Host, request: bytes) -> bytes:
-    """Return the pickled answer to a request; whatever is raised on the way is an answer, too."""
-    try:
-        name, arguments = pickle.loads(request)
-        return pickle.dumps((getattr(host, name)(*arguments), None), PICKLE_PROTOCOL)
-    except BaseException as error:
-        return pickle.dumps((None, _as_data(error)), PICKLE_PROTOCOL)
-
-
-def _as_data(error: BaseException) -> Raised:
-    return Raised(last_line(error), "".join(traceback.format_exception(error)), _pickled(error))
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    """Return an exception as bytes, or None unless they give back one of the same type."""
-    with suppress(Exception):
-        data = pickle.dumps(error, PICKLE_PROTOCOL)
-        if isinstance(error, Exception) and type(pickle.loads(data)) is type(error):
-            return data
-    return None
-
-
-def _set_up_process() -> None:
-    """Leave Ctrl-C and SIGTERM to the process that trains, end with it, and tell where native code fails."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _do_nothing)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    _let_go_of_the_fork_server()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(RuntimeError, OSError):  # there may be no stderr
-        faulthandler.enable()
-
-
-def _do_nothing(*_: object) -> None:
-    """Handle a signal; one that is ignored would be ignored by an environment's own processes as well."""
-
-
-def _let_go_of_the_fork_server() -> None:
-    """Close what every child of the fork server holds, as it would live as long as the last of them."""
-    held = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
-    if held is not None:
-        os.close(held)
-
-
-def _end_with_parent() -> None:
-    """Wait for the parent's end, then end this process, even if its environment hangs."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        time.sleep(_SECONDS_WITHOUT_PARENT)  # in which an idle worker closes its environment and ends by itself
-        os._exit(1)
+    def close(self) -> None:
+        """Close the environment, if there is one."""
+        if hasattr(self, "env"):
+            self.env.close()

@@ -7,28 +7,47 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, spawn
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
 
 from rims_rl.envs.watched.faults import last_line
-from rims_rl.envs.watched.host import serve
 from rims_rl.envs.watched.patience import Clock
+from rims_rl.envs.watched.serving import Servant, serve
 from rims_rl.signals import held_back
 
 _HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
-_PRELOADED = ["__main__", "rims_rl.envs", "rims_rl.envs.watched.fork_server"]
+_PRELOADED = ["rims_rl.envs", "rims_rl.envs.watched.fork_server"]
+_MAIN_OF_PARENT = ("init_main_from_name", "init_main_from_path")
 _ATTEMPTS, _SECONDS_BETWEEN = 5, 0.2
+_WITHOUT_MAIN: set[str] = set()
+"""Names of processes that are told nothing of the program's main module."""
+_all_told: Callable[[str], dict[str, Any]] = spawn.get_preparation_data
 Started = tuple[BaseProcess, Connection]
+
+
+class Role(NamedTuple):
+    """What a process is started for."""
+
+    name: str
+    make: Callable[[], Servant]
+    """Makes what serves there; a class or a function of a module."""
+    knows_main: bool = True
+    """Whether requests may speak of the program's main module, which the process then imports.
+
+    A script without a guard, `if __name__ == "__main__"`, would run once more there.
+    """
 
 
 class NotStarted(Exception):  # noqa: N818 - no error of the program's
     """A process could not be started; the message says why."""
 
 
-def started(name: str, seconds: float | None) -> Started:
+def started(role: Role, seconds: float | None) -> Started:
     """Return a process that serves what comes over a connection, and our end of it; None: wait for ever.
 
     Raises:
@@ -38,7 +57,7 @@ def started(name: str, seconds: float | None) -> Started:
     clock = Clock(seconds)
     for attempt in range(_ATTEMPTS):
         try:
-            return _start_within(clock, name)
+            return _start_within(clock, role)
         except (OSError, EOFError) as error:
             if isinstance(error, TimeoutError):  # of a signal handler of the caller's
                 raise
@@ -48,10 +67,10 @@ def started(name: str, seconds: float | None) -> Started:
     raise NotStarted(reason)
 
 
-def _start_within(clock: Clock, name: str) -> Started:
+def _start_within(clock: Clock, role: Role) -> Started:
     """Start a process in a thread, as nothing else can be kept from waiting for ever for the fork server."""
     found: list[Started | BaseException] = []
-    thread = threading.Thread(target=partial(_start, name, found), daemon=True)
+    thread = threading.Thread(target=partial(_start, role, found), daemon=True)
     thread.start()
     while thread.is_alive() and clock.left > 0:
         clock.count(thread.join)
@@ -63,12 +82,12 @@ def _start_within(clock: Clock, name: str) -> Started:
     return found[0]
 
 
-def _start(name: str, found: list[Started | BaseException]) -> None:
+def _start(role: Role, found: list[Started | BaseException]) -> None:
     """Append a process, or what was raised on the way."""
     try:
         ours, theirs = multiprocessing.Pipe()
         with theirs:  # so that the death of the worker is the end of the connection
-            process = _process(theirs, name)
+            process = _process(theirs, role)
             if _HAS_FORKSERVER:
                 resource_tracker.ensure_running()  # whose own start would let SIGTERM through again
             with held_back(signal.SIGTERM):  # for the fork server: it leaves SIGTERM to this process
@@ -78,13 +97,27 @@ def _start(name: str, found: list[Started | BaseException]) -> None:
         found.append(error)
 
 
-def _process(connection: Connection, name: str) -> BaseProcess:
+def _process(connection: Connection, role: Role) -> BaseProcess:
     """Return a worker that has not been started; forking this process itself is not safe once torch has threads."""
-    context = multiprocessing.get_context("forkserver" if _HAS_FORKSERVER else "spawn")
+    context: Any = multiprocessing.get_context("forkserver" if _HAS_FORKSERVER else "spawn")
     if _HAS_FORKSERVER:
-        context.set_forkserver_preload(_PRELOADED)
-    process: BaseProcess = context.Process(target=serve, args=(connection,), name=name, daemon=True)  # type: ignore[attr-defined]
+        context.set_forkserver_preload(["__main__", *_PRELOADED] if role.knows_main else _PRELOADED)
+    process: BaseProcess = context.Process(target=serve, args=(connection, role.make), name=role.name, daemon=True)
+    if not role.knows_main:
+        _hide_main(role.name)
     return process
+
+
+def _hide_main(name: str) -> None:
+    """Keep the program's main module from processes of this name, for which multiprocessing has no switch."""
+    _WITHOUT_MAIN.add(name)
+    spawn.get_preparation_data = _told_to_processes
+
+
+def _told_to_processes(name: str) -> dict[str, Any]:
+    """Return what multiprocessing tells a new process of this one."""
+    hidden = _MAIN_OF_PARENT if name in _WITHOUT_MAIN else ()
+    return {key: value for key, value in _all_told(name).items() if key not in hidden}
 
 
 def _kill_fork_server() -> None:

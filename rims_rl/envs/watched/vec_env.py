@@ -17,9 +17,11 @@ from stable_baselines3.common.vec_env.util import dict_to_obs, obs_space_info
 
 from rims_rl.envs.watched.crew import Crew
 from rims_rl.envs.watched.faults import Trouble
-from rims_rl.envs.watched.host import PICKLE_PROTOCOL, Raised, Step
+from rims_rl.envs.watched.host import Step
 from rims_rl.envs.watched.patience import Patience
-from rims_rl.envs.watched.worker import Worker, request_for, told
+from rims_rl.envs.watched.process import request_for, told
+from rims_rl.envs.watched.serving import PICKLE_PROTOCOL, Raised
+from rims_rl.envs.watched.worker import Worker
 from rims_rl.errors import ConfigError, RimsError
 
 

@@ -11,11 +11,9 @@ from rims_rl.envs import make_atari_env, make_env
 from rims_rl.envs.distractors import KINDS, Distractor
 from rims_rl.envs.distractors.looks import grey_of
 from rims_rl.envs.gym_route import AtariGymEnv
-from rims_rl.envs.protocols import ROUTES, AtariSettings
-from rims_rl.envs.raw_emulators import RawEmulators
+from rims_rl.envs.protocols import ROUTES
 from rims_rl.envs.registration import ATARI_DISTRACTED
 from rims_rl.envs.variants.env import VariantAtariEnv
-from rims_rl.envs.vector_route import AtariVecEnv
 from rims_rl.errors import ConfigError
 
 EVERYTHING = "+".join(f"{kind}:0.5" for kind in KINDS)
@@ -134,32 +132,6 @@ class TestBothRoutes:
         settings = {"route": "gym", "distractor": EVERYTHING}
         one, other = (_rollout(make_atari_env("pong", 2, 5, subprocess=sub, **settings), 17) for sub in (False, True))
         _assert_same(one, other)
-
-
-class TestTheRawVectorRoute:
-    """Without distractors, raw frames make exactly the observations that C++ makes."""
-
-    @pytest.mark.parametrize(
-        ("game", "length", "settings"),
-        [
-            ("breakout", 131, {}),
-            ("breakout", 71, {"protocol": "machado", "frame_stack": 2, "max_frames": 130}),
-            ("space_invaders", 47, {"max_frames": 90}),
-            ("pong", 23, {"max_frames": 3}),
-            ("seaquest", 61, {"protocol": "machado", "noop_max": 7}),
-        ],
-    )
-    def test_is_the_plain_one_frame_for_frame(self, game, length, settings):
-        rollouts = []
-        for raw in (False, True):
-            env = AtariVecEnv(AtariSettings(game, **settings), 2)
-            if raw:
-                env._emulators.close()
-                env._emulators = RawEmulators(env.settings, 2, ())
-            env.seed(5)
-            rollouts.append(_rollout(env, length))
-        np.testing.assert_array_equal(rollouts[0][0], rollouts[1][0])
-        _assert_same(*rollouts)
 
 
 class TestSnapshots:
