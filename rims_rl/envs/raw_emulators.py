@@ -1,8 +1,8 @@
 """The vector route with distractors: copies of a game, see `raw_game`, in several processes.
 
 Python's lock would let copies in threads play one after the other. So they are shared out evenly among as many
-processes as there are processors, this one among them, and in each they take turns. A process that is itself one of
-several workers, which share the processors already, plays all copies.
+processes as there are processors, this one among them, and in each they take turns. In a process that is itself a
+worker, perhaps one of several that share the processors, they are as many as PyTorch has threads there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from multiprocessing.util import Finalize
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rims_rl.envs.distractors.distractor import Distractors
@@ -207,7 +208,9 @@ def _part(values: Sequence[int] | None, copies: slice) -> Sequence[int] | None:
 
 
 def _processors() -> int:
-    """Return how many processes may play at once: this one alone where it is one of several workers."""
-    if multiprocessing.parent_process() is not None:
+    """Return among how many processes copies are shared out; a daemonic one may have no others."""
+    if multiprocessing.current_process().daemon:
         return 1
+    if multiprocessing.parent_process() is not None:
+        return torch.get_num_threads()
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rims_rl.envs import game_names, make_atari_env, raw_emulators, raw_game
 from rims_rl.envs.protocols import AtariSettings
@@ -151,10 +152,14 @@ class TestPlayedByOneOrSeveralProcesses:
         emulators.close()
         assert len({start.tobytes() for start in np.concatenate(starts)}) > 4
 
-    def test_a_worker_among_others_plays_all_copies_itself(self, monkeypatch):
+    @pytest.mark.parametrize(("daemon", "threads", "others"), [(True, 3, 0), (False, 3, 2), (False, 1, 0)])
+    def test_a_worker_takes_as_many_as_its_threads_or_none(self, daemon, threads, others, monkeypatch):
         monkeypatch.setattr(multiprocessing, "parent_process", lambda: object())
-        emulators = RawEmulators(AtariSettings("pong"), 4, ())
-        assert emulators.processes == []
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", daemon)
+        emulators = RawEmulators(AtariSettings("pong"), 5, ())
+        monkeypatch.undo()
+        assert len(emulators.processes) == others
         emulators.close()
 
 
