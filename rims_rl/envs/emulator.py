@@ -15,7 +15,6 @@ from rims_rl.envs.protocols import AtariSettings
 
 _SCREENS, _FRAMES_BETWEEN, _REPEATS = 12, 48, 8  # how many screens are looked at, and how they are reached
 
-
 NOOP, FIRE = Action.NOOP.value, Action.FIRE.value
 """ALE's numbers of two actions."""
 

@@ -2,7 +2,8 @@
 
 Python's lock would let copies in threads play one after the other. So they are shared out evenly among as many
 processes as there are processors, this one among them, and in each they take turns. In a process that is itself a
-worker, perhaps one of several that share the processors, they are as many as PyTorch has threads there.
+worker, perhaps one of several that share the processors, they are as many as PyTorch has threads there, and in a
+daemonic one, which may have no others, it plays alone.
 """
 
 from __future__ import annotations
@@ -119,6 +120,7 @@ class RawEmulators:
         self._own = slice(*bounds[:2])
         self._groups = [_Group(settings.game, *both) for both in pairwise(bounds[1:])]
         self._asked: tuple[str, Sequence[int] | None] | None = None
+        self._needs_reset = True
         self._observations = np.zeros((n_envs, settings.frame_stack, SCREEN_SIZE, SCREEN_SIZE), np.uint8)
         self._games = RawGames()
         self._games.build(settings, bounds[1], distractors)
@@ -172,33 +174,50 @@ class RawEmulators:
 
     def _send(self, command: str, values: Sequence[int] | None) -> None:
         """Ask every process for `reset` or `step` with its copies' part of the values; `_recv` does this one's."""
-        if not self.close.still_active():
-            raise RimsError("these environments have been closed; make new ones")
-        gather(self._groups, None)  # what was asked before an interrupt
+        self._check(command)
+        if self._asked is not None:  # so that streams of random numbers don't depend on where a copy is played
+            self._recv()
+        gather(self._groups, None)  # what an interrupt has left
         for group in self._groups:
             group.send(request_for(command, _part(values, group.copies)))
         self._asked = command, _part(values, self._own)
 
+    def _check(self, command: str) -> None:
+        """Raise RimsError where nothing, or no step, can be asked."""
+        if not self.close.still_active():
+            raise RimsError("these environments have been closed; make new ones")
+        if command == "step" and self._asked is not None:
+            raise RimsError("a step is under way; call step_wait() first")
+        if command == "step" and self._needs_reset:
+            raise RimsError("a step needs a reset before it: there was none yet, or the last step was interrupted")
+
     def _recv(self) -> Seen:
-        """Return what all copies show."""
-        if self._asked is None:
+        """Return what all copies show; an error ends all processes, and after an interrupt they must be reset."""
+        if self._asked is None or not self.close.still_active():
             raise RimsError("step_wait() needs a step_async() before it")
-        (command, values), self._asked = self._asked, None
-        parts: list[Seen] = [getattr(self._games, command)(values), *self._answers(None)]
-        firsts = [self._own.start, *(group.copies.start for group in self._groups)]
-        last = {
-            first + index: seen for first, part in zip(firsts, parts, strict=True) for index, seen in part.last.items()
-        }
+        (command, values), self._asked, self._needs_reset = self._asked, None, True
+        try:
+            parts: list[Seen] = [getattr(self._games, command)(values), *self._answers(None)]
+        except Exception:
+            self.close()
+            raise
+        self._needs_reset = False
+        return self._joined(parts)
+
+    def _joined(self, parts: Sequence[Seen]) -> Seen:
+        """Return what the copies of all processes show, in their order."""
+        pairs = list(zip([0, *(group.copies.start for group in self._groups)], parts, strict=True))
         return Seen(
-            np.concatenate([part.pictures for part in parts]), np.concatenate([part.counts for part in parts]), last
+            np.concatenate([part.pictures for part in parts]),
+            np.concatenate([part.counts for part in parts]),
+            {first + index: picture for first, part in pairs for index, picture in part.last.items()},
         )
 
     def _answers(self, seconds: float | None) -> list[Any]:
-        """Wait for the other processes' answers, or end them all and raise what went wrong."""
+        """Wait for the other processes' answers, or raise what went wrong."""
         gather(self._groups, seconds)
         for group in self._groups:
             if isinstance(group.outcome, Trouble):
-                self.close()
                 raise group.refusal() or group.fault()
         return [group.outcome for group in self._groups]
 

@@ -37,7 +37,7 @@ class AtariVecEnv(VecEnv):
     life). Where done: "terminal_observation" and "TimeLimit.truncated"; at the real end of a game also "episode" with
     the raw score "r", the agent's steps "l" and the seconds "t" since this object was made.
     With distractors the copies play in processes that alter their frames, see `raw_emulators`.
-    It cannot be saved and restored: the C++ side gives no access to the emulators' state.
+    It cannot be saved and restored: the C++ side gives no access to the emulators' state, with distractors neither.
     """
 
     route = "vector"
@@ -107,13 +107,13 @@ class AtariVecEnv(VecEnv):
         return [getattr(self, attr_name) for _ in self._asked(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Refuse: the copies live in C++, and none of their settings can be changed one by one."""
+        """Refuse: none of the copies' settings can be changed one by one."""
         raise AttributeError(
             f"{attr_name!r} can't be set on route='vector'; make the environment anew, or use route='gym'"
         )
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Refuse: the copies live in C++ and have no Python methods."""
+        """Refuse: the copies have no methods of their own."""
         raise AttributeError(f"route='vector' has no method {method_name!r} per copy; use route='gym'")
 
     def env_is_wrapped(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -94,7 +95,6 @@ class TestEveryGame:
 
 
 class TestPlayedByOneOrSeveralProcesses:
-    @pytest.mark.parametrize("processes", [1, 2, 3])
     @pytest.mark.parametrize(
         ("game", "length", "settings"),
         [
@@ -105,14 +105,15 @@ class TestPlayedByOneOrSeveralProcesses:
             ("seaquest", 61, {"protocol": "machado", "noop_max": 7}),
         ],
     )
-    def test_it_is_the_plain_route_frame_for_frame(self, game, length, settings, processes):
+    def test_it_is_the_plain_route_frame_for_frame(self, game, length, settings):
         plain = _rollout(game, length, processes=None, copies=5, **settings)
-        ours = _rollout(game, length, processes=processes, copies=5, **settings)
-        _assert_same_game(plain, ours)
-        assert _greatest_difference(plain, ours) == 0
-        for step, other in zip(plain, ours, strict=True):
-            _assert_same_infos(step[3], other[3])
         assert any(dones.any() for _, _, dones, _ in plain)
+        for processes in (1, 2, 3):
+            ours = _rollout(game, length, processes=processes, copies=5, **settings)
+            _assert_same_game(plain, ours)
+            assert _greatest_difference(plain, ours) == 0
+            for step, other in zip(plain, ours, strict=True):
+                _assert_same_infos(step[3], other[3])
 
     def test_every_copy_plays_however_unevenly_they_are_shared_out(self):
         for copies, processes in ((1, 4), (5, 4), (7, 3)):
@@ -133,18 +134,31 @@ class TestPlayedByOneOrSeveralProcesses:
             env.close()
         np.testing.assert_array_equal(seen[0], seen[1])
 
-    def test_a_reset_drops_a_step_that_is_under_way(self):
+    def test_a_reset_drops_a_step_that_is_under_way_which_was_played_all_the_same(self):
         seen = []
-        for drops in (False, True):
-            emulators = RawEmulators(AtariSettings("pong"), 4, (), 2)
+        for processes in (1, 2, 3):
+            emulators = RawEmulators(AtariSettings("breakout", protocol="machado"), 4, (), processes)
             emulators.reset(seed=np.arange(4))
-            if drops:
-                emulators.send(np.full(4, 2))
-            emulators.reset(seed=np.arange(4))
-            emulators.send(np.full(4, 3))
-            seen.append(emulators.recv()[0])
+            emulators.send(np.full(4, 2))
+            emulators.reset(seed=None)  # goes on with the streams of random numbers, which the step has drawn from
+            for action in range(9):
+                emulators.send(np.full(4, action))
+                seen.append(emulators.recv()[0])
             emulators.close()
-        np.testing.assert_array_equal(seen[0], seen[1])
+        np.testing.assert_array_equal(seen[:9], seen[9:18])
+        np.testing.assert_array_equal(seen[:9], seen[18:])
+
+    def test_a_step_needs_a_reset_before_it_and_the_last_one_s_end(self):
+        emulators = RawEmulators(AtariSettings("pong"), 2, (), 1)
+        with pytest.raises(RimsError, match="needs a reset before it: there was none yet"):
+            emulators.send(np.zeros(2, int))
+        emulators.reset(seed=None)
+        with pytest.raises(RimsError, match=r"step_wait\(\) needs a step_async\(\)"):
+            emulators.recv()
+        emulators.send(np.zeros(2, int))
+        with pytest.raises(RimsError, match=r"a step is under way; call step_wait\(\) first"):
+            emulators.send(np.zeros(2, int))
+        emulators.close()
 
     def test_without_seeds_games_differ(self):
         emulators = RawEmulators(AtariSettings("breakout"), 4, (), 2)
@@ -170,6 +184,23 @@ def _play(count=1):
         emulators.send(np.full(5, 2))
         emulators.recv()
     return emulators
+
+
+def _played(count):
+    """Return the last observations of a few steps, and how many processes shared in them."""
+    emulators = _play(count - 1)
+    emulators.send(np.full(5, 2))
+    seen = emulators.recv()[0], len(emulators.processes)
+    emulators.close()
+    return seen
+
+
+def _interrupt(actions):
+    raise KeyboardInterrupt
+
+
+def _run_out(actions):
+    raise MemoryError
 
 
 class _Failing(RawGames):
@@ -206,6 +237,40 @@ class TestAProcess:
         with pytest.raises(kind, match="no such clip"):
             RawEmulators(AtariSettings("pong"), 5, (), 3)
         assert multiprocessing.active_children() == before
+
+    def test_that_is_interrupted_in_a_step_needs_a_reset_and_then_plays_on(self, monkeypatch):
+        emulators, wanted = _play(), _play(2)
+        monkeypatch.setattr(emulators._games, "step", _interrupt)
+        emulators.send(np.full(5, 2))
+        with pytest.raises(KeyboardInterrupt):
+            emulators.recv()
+        monkeypatch.undo()
+        with pytest.raises(RimsError, match="the last step was interrupted"):
+            emulators.send(np.full(5, 2))
+        for each in (emulators, wanted):
+            each.reset(seed=np.arange(5))
+            each.send(np.full(5, 3))
+        np.testing.assert_array_equal(emulators.recv()[0], wanted.recv()[0])
+        emulators.close(), wanted.close()
+
+    def test_whose_own_copies_raise_ends_the_others(self, monkeypatch):
+        emulators = _play()
+        processes = emulators.processes
+        monkeypatch.setattr(emulators._games, "step", _run_out)
+        emulators.send(np.full(5, 2))
+        with pytest.raises(MemoryError):
+            emulators.recv()
+        assert not any(process.is_alive() for process in processes)
+
+    def test_that_was_forked_from_this_one_plays_as_well(self):
+        wanted = _play()
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            observations, others = pool.submit(_played, 2).result()
+        wanted.send(np.full(5, 2))
+        np.testing.assert_array_equal(observations, wanted.recv()[0])
+        wanted.close()
+        assert others == 2
 
     def test_ends_with_its_environments(self):
         emulators = _play()

@@ -1,7 +1,8 @@
 """Imported by the fork server, which workers and other processes are children of.
 
-It is started with SIGTERM held back; its children hear SIGTERM again. It ends with the program, since workers let go of
-it, and then kills those that don't end by themselves: stopped ones, and ones in native code that never returns.
+It is started with Ctrl-C and SIGTERM held back; its children hear them again. It ends with the program, since workers
+let go of it, and then kills those that don't end by themselves: stopped ones, and ones in native code that never
+returns.
 """
 
 import atexit
@@ -14,8 +15,8 @@ from pathlib import Path
 _SECONDS_TO_END = 5.0
 
 
-def _hear_sigterm() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+def _hear_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
 
 def _end_workers() -> None:
@@ -35,6 +36,6 @@ def _children() -> list[int]:
     return []
 
 
-os.register_at_fork(after_in_child=_hear_sigterm)
+os.register_at_fork(after_in_child=_hear_signals)
 os.register_at_fork(after_in_child=lambda: atexit.unregister(_end_workers))
 atexit.register(_end_workers)

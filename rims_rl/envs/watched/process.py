@@ -190,7 +190,7 @@ class WatchedProcess(ABC):
 
 
 def request_for(command: str, *arguments: Any) -> bytes:
-    """Return a request, a method of `Host` and its arguments; raises what pickling them raises."""
+    """Return a request, a method of what serves and its arguments; raises what pickling them raises."""
     return pickle.dumps((command, arguments), PICKLE_PROTOCOL)
 
 

@@ -80,7 +80,7 @@ def _set_up_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _do_nothing)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     _let_go_of_the_fork_server()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(RuntimeError, OSError):  # there may be no stderr

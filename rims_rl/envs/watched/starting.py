@@ -26,7 +26,6 @@ _MAIN_OF_PARENT = ("init_main_from_name", "init_main_from_path")
 _ATTEMPTS, _SECONDS_BETWEEN = 5, 0.2
 _WITHOUT_MAIN: set[str] = set()
 """Names of processes that are told nothing of the program's main module."""
-_all_told: Callable[[str], dict[str, Any]] = spawn.get_preparation_data
 Started = tuple[BaseProcess, Connection]
 
 
@@ -90,7 +89,7 @@ def _start(role: Role, found: list[Started | BaseException]) -> None:
             process = _process(theirs, role)
             if _HAS_FORKSERVER:
                 resource_tracker.ensure_running()  # whose own start would let SIGTERM through again
-            with held_back(signal.SIGTERM):  # for the fork server: it leaves SIGTERM to this process
+            with held_back(signal.SIGTERM, signal.SIGINT):  # for the fork server: it leaves them to this process
                 process.start()
         found.append((process, ours))
     except BaseException as error:
@@ -110,14 +109,28 @@ def _process(connection: Connection, role: Role) -> BaseProcess:
 
 def _hide_main(name: str) -> None:
     """Keep the program's main module from processes of this name, for which multiprocessing has no switch."""
+    if not _WITHOUT_MAIN:
+        all_told: Callable[[str], dict[str, Any]] = spawn.get_preparation_data
+        spawn.get_preparation_data = lambda name: _without_main(name, all_told(name))
     _WITHOUT_MAIN.add(name)
-    spawn.get_preparation_data = _told_to_processes
 
 
-def _told_to_processes(name: str) -> dict[str, Any]:
+def _without_main(name: str, told: dict[str, Any]) -> dict[str, Any]:
     """Return what multiprocessing tells a new process of this one."""
-    hidden = _MAIN_OF_PARENT if name in _WITHOUT_MAIN else ()
-    return {key: value for key, value in _all_told(name).items() if key not in hidden}
+    return {key: value for key, value in told.items() if name not in _WITHOUT_MAIN or key not in _MAIN_OF_PARENT}
+
+
+def _forget_fork_server() -> None:
+    """Let a process that was forked from this one have a fork server of its own: it can't wait for its parent's."""
+    server: Any = forkserver._forkserver
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+    server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+    server._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_fork_server)
 
 
 def _kill_fork_server() -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM is for the process that trains, even where a scheduler sends it to the whole process group."""
+"""SIGTERM and Ctrl-C are for the process that trains, even where they are sent to the whole process group."""
 
 from __future__ import annotations
 
@@ -39,6 +39,23 @@ if __name__ == "__main__":
 """
 
 
+INTERRUPTED_START = """
+import os, signal, threading
+from rims_rl.envs.watched import Patience, WatchedVecEnv
+from tests.envs.watched.worlds import Told
+
+if __name__ == "__main__":
+    heard = []
+    signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    for seconds in (0.3, 0.8, 1.3):  # in which the fork server imports
+        threading.Timer(seconds, os.killpg, (0, signal.SIGINT)).start()
+    env = WatchedVecEnv([Told], Patience(30.0, restarts=0))
+    env.reset()
+    env.close()
+    print(len(heard), env.restarts)
+"""
+
+
 class Parent(Told):
     """Has a process of its own."""
 
@@ -55,7 +72,7 @@ def output_of(program: str, folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=environment, start_new_session=True)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
@@ -73,3 +90,17 @@ class TestSigterm:
         other.terminate()
         other.join(20)
         assert other.exitcode == -signal.SIGTERM
+
+
+class TestCtrlC:
+    def test_while_the_fork_server_starts_is_left_to_this_process(self, tmp_path):
+        assert output_of(INTERRUPTED_START, tmp_path) == "3 [0]\n"
+
+    def test_ends_other_processes_of_the_fork_server_as_ever(self, watch):
+        watch({})
+        other = multiprocessing.get_context("forkserver").Process(target=signal.pause, daemon=True)
+        other.start()
+        while not other.exitcode and other.is_alive():
+            os.kill(other.pid, signal.SIGINT)  # the first ones may come before it runs
+            other.join(0.2)
+        assert other.exitcode == 1
