@@ -1,8 +1,9 @@
-"""The RIM's three time loops, fastest first, and the switch by which tests and benchmarks start further down.
+"""The RIM's time loops, fastest first, and the switch by which tests and benchmarks start further down.
 
-`compiled` is the loop in C (`native.py`), for processors with a compiler; `unrolled` is written out by hand in
-PyTorch's operations (`unrolled`), and serves everywhere; `eager` is the plain one under autograd (`RIM._run`), which
-alone can trace and be differentiated twice. The environment variable RIMS_RL_LOOP names the first one to be tried.
+`compiled` is the loop in C (`native.py`), for processors with a compiler; `fused` is that of Triton's kernels, for GPUs
+(`unrolled/fused.py`); `unrolled` is written out by hand in PyTorch's operations (`unrolled`), and serves everywhere;
+`eager` is the plain one under autograd (`RIM._run`), which alone can trace and be differentiated twice. The environment
+variable RIMS_RL_LOOP names the first one to be tried.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 
 from rims_rl.errors import ConfigError, UnknownNameError
 
-LOOPS = ("compiled", "unrolled", "eager")
+LOOPS = ("compiled", "fused", "unrolled", "eager")
 SWITCH = "RIMS_RL_LOOP"
 
 

@@ -12,9 +12,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from rims_rl.agents import RIMPPO
-from rims_rl.cores.loops import LOOPS
 from tests.agents.small_worlds import CORES as SMALL_CORES
 from tests.agents.small_worlds import N_ENVS, N_STEPS, SMALL_RIM
+from tests.cores.every_core import LOOPS
 
 ROLLOUT = N_ENVS * N_STEPS
 ACTIONS: dict[str, spaces.Space[Any]] = {

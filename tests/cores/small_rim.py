@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from rims_rl.cores import RIM, RIMConfig
-from rims_rl.cores.loops import LOOPS
-from tests.cores.every_core import INPUT_SIZE, SLOTS, SMALL_RIM
+from tests.cores.every_core import INPUT_SIZE, LOOPS, SLOTS, SMALL_RIM
 
 LENGTH, BATCH, UNITS, ACTIVE, SIZE = 11, 2, 5, 3, 17
 TIGHT = {"rtol": 1e-12, "atol": 1e-12}

@@ -13,7 +13,7 @@ from rims_rl.cores.base import steps_with_resets
 from rims_rl.cores.grouped import product_over_steps
 from rims_rl.cores.loops import refuse_second_derivatives
 from rims_rl.cores.rim_config import RIMConfig
-from rims_rl.cores.unrolled import attention, communication, units
+from rims_rl.cores.unrolled import attention, communication, fused, units
 from rims_rl.cores.unrolled.plan import Buffers, Inputs, Plan, Step, Views, forward_buffers, given, kept_names
 
 
@@ -31,9 +31,16 @@ def run(config: RIMConfig, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | Non
     several = inputs.weight_ih is not None
     steps, batch = inputs.values.shape[:2] if several else inputs.values.shape[1:3]
     slots = inputs.values.shape[2] if several else 1
-    plan = Plan(config, steps, batch, slots, keep, graphs.serve(inputs.values.device))
+    by_kernels = fused.serve(config, slots, inputs.values, _forward_and_backward)
+    plan = Plan(config, steps, batch, slots, keep, graphs.serve(inputs.values.device), by_kernels)
     outputs, h, c = _Loop.apply(plan, *inputs)  # type: ignore[no-untyped-call]
     return outputs, h, c if plan.is_lstm else None
+
+
+def _forward_and_backward(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Return the outputs and the last c, and the gradients of the sum of squares of all that the loop returns."""
+    outputs, c, *kept = _forward(plan, *inputs)
+    return outputs, c, *_backward(plan, *inputs, *kept, outputs, outputs[-1], c)
 
 
 class _Loop(torch.autograd.Function):
@@ -67,10 +74,14 @@ def _forward(plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
     kept["states"][0] = inputs.h
     if inputs.c is not None:
         kept["cells"][0] = inputs.c
-    steps = _forward_steps(plan, inputs, {**kept, **_forward_scratch(plan, inputs.values)})
-    for t in range(plan.steps):
-        for step in steps:
-            step(t)
+    if plan.fused:
+        steps = fused.forward_steps(plan, inputs, kept)
+    else:
+        steps = _forward_steps(plan, inputs, {**kept, **_forward_scratch(plan, inputs.values)})
+    with fused.on_device(inputs.values):
+        for t in range(plan.steps):
+            for step in steps:
+                step(t)
     outputs, c = kept["states"][1:], kept["cells"][-1] if plan.is_lstm else inputs.h.new_empty(0)
     if not plan.keep:
         return outputs, c
@@ -128,13 +139,18 @@ def _backward(plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
     *kept, d_outputs, d_h, d_c = (given(tensor) for tensor in tensors[count:])
     b = dict(zip(kept_names(plan), kept, strict=True))
     d = _gradient_buffers(plan, inputs.values)
-    torch.add(d_outputs[-1].transpose(0, 1), d_h.transpose(0, 1), out=d["h"])
     if plan.is_lstm:
         d["c"].copy_(d_c.transpose(0, 1))
-    steps = _backward_steps(plan, inputs, d_outputs, b, d)
-    for t in reversed(range(plan.steps)):
-        for step in steps:
-            step(t)
+    if plan.fused:
+        d["h"].copy_(d_h.transpose(0, 1))
+        steps = fused.backward_steps(plan, inputs, d_outputs, b, d)
+    else:
+        torch.add(d_outputs[-1].transpose(0, 1), d_h.transpose(0, 1), out=d["h"])
+        steps = _backward_steps(plan, inputs, d_outputs, b, d)
+    with fused.on_device(inputs.values):
+        for t in reversed(range(plan.steps)):
+            for step in steps:
+                step(t)
     gradients = _gradients(plan, inputs, b, d)
     return tuple(gradients[name] for name in Inputs._fields if name in gradients)
 
@@ -155,9 +171,17 @@ def _gradient_buffers(plan: Plan, like: Tensor) -> Buffers:
     if plan.slots > 1:
         shapes["attended"] = (time, units_, batch, config.value_size)
     d = {name: like.new_empty(shape) for name, shape in shapes.items()}
+    if plan.fused:  # which lie as the states do
+        d |= {name: _units_within(d[name]) for name in ("h", "c") if name in d}
     d.setdefault("incoming", d["products"][..., : plan.gate_size])  # an LSTM adds the input's and the state's products
     d["kept"] = d["h"]
     return d | (_communication_gradients(plan, like) if config.communication else {})
+
+
+def _units_within(buffer: Tensor) -> Tensor:
+    """Return room like a buffer (K, B, S) that lies as (B, K, S)."""
+    units_, batch, size = buffer.shape
+    return buffer.view(batch, units_, size).transpose(0, 1)
 
 
 def _communication_gradients(plan: Plan, like: Tensor) -> Buffers:
@@ -165,7 +189,7 @@ def _communication_gradients(plan: Plan, like: Tensor) -> Buffers:
     gated, width = config.gated_communication, config.message_value_size
     by_unit = like.new_empty(units_, batch, width).transpose(0, 1)
     return {
-        "kept": like.new_empty(units_, batch, config.unit_size),
+        "kept": like.new_empty(0 if plan.fused else units_, batch, config.unit_size),
         "parts": like.new_empty(time, batch, units_, 2 * config.message_key_size + width),
         "said": like.new_empty(time, batch, units_, (2 if gated else 1) * config.unit_size),
         "messages": torch.empty_like(by_unit, memory_format=torch.contiguous_format) if gated else by_unit,

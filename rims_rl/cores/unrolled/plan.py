@@ -36,6 +36,8 @@ class Plan(NamedTuple):
     """Whether the values of all steps are kept for a backward pass."""
     always_mask: bool
     """Whether episode starts are applied at every step, so that no operation depends on where they are."""
+    fused: bool = False
+    """Whether fused kernels do what lies between the matrix products."""
 
     @property
     def gate_size(self) -> int:
@@ -152,11 +154,14 @@ def _attention_shapes(plan: Plan, time: int) -> dict[str, tuple[int, ...]]:
 def _communication_shapes(plan: Plan, time: int) -> dict[str, tuple[int, ...]]:
     config, batch, units, size = plan.config, plan.batch, plan.config.num_units, plan.config.unit_size
     heads, key, value = config.communication_heads, config.communication_key_size, config.communication_value_size
-    gated = config.gated_communication
-    return {
-        "shown": (time, batch, units, size),
+    gated, width = config.gated_communication, 2 * config.message_key_size + config.message_value_size
+    by_head = {
         "asked": (time, 2, heads, batch, units, key),  # queries and keys
         "told": (time, heads, batch, units, value),
+    }
+    return {
+        "shown": (time, batch, units, size),
+        **({"parts": (time, units, batch, width)} if plan.fused else by_head),
         "listening": (time, heads * batch, units, units),
         "messages": (time, batch, units, config.message_value_size),
         "said": (time, batch, units, 2 * size) if gated else (time, units, batch, size),
