@@ -60,44 +60,43 @@ class Redirecting(TorchDispatchMode):
 
 
 COPIES = ("aten._to_copy.default", "aten.copy_.default")
+MIXING = ("aten.index.Tensor", "aten.index_put_.default", "aten._index_put_impl_.default")
+"""A GPU's tensor may be indexed by the processor's."""
 
 
 def redirect(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Do an operation on the processor, and put the results where a device would."""
-    there = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-    ours = [x for x in there if isinstance(x, Pretended)]
-    device = kwargs.get("device")
-    asked = None if device is None else torch.device(device).type
+    """Do an operation on the processor, and put the results where a device would.
+
+    Raises:
+        RuntimeError: for tensors here and there, as on a GPU; the processor's may be copied, be single numbers that
+            are no arrays, and be indices.
+    """
+    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+    ours = {id(x.inner): x for x in tensors if isinstance(x, Pretended)}
+    asked = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
     if not ours and asked != NAME:
         return func(*args, **kwargs)
     name = str(func)
-    if name == "aten._local_scalar_dense.default":
-        return func(args[0].inner)
-    if name == "aten._pin_memory.default" or "record_stream" in name:
-        raise AssertionError(name)
-    left = [x for x in there if not isinstance(x, Pretended) and x.dim() > 0]
-    if ours and left and name not in COPIES and "index" not in name:
-        raise RuntimeError(f"{name}: tensors on {NAME} and on the processor: {[tuple(x.shape) for x in left]}")
-    own = {id(x.inner): x for x in ours}
-    plain = tree_map(lambda x: x.inner if isinstance(x, Pretended) else x, (args, kwargs))
+    left = [tuple(x.shape) for x in tensors if not isinstance(x, Pretended) and x.dim() > 0]
+    if ours and left and name not in (*COPIES, *MIXING):
+        raise RuntimeError(f"{name}: tensors on the {NAME} device and, of shapes {left}, on the processor")
+    args_here, kwargs_here = tree_map(lambda x: x.inner if isinstance(x, Pretended) else x, (args, kwargs))
     if asked == NAME:
-        plain[1]["device"] = torch.device("cpu")
-    result = func(*plain[0], **plain[1])
-    goes_home = name == "aten._to_copy.default" and asked is not None and asked != NAME
-    if goes_home:
-        return result.clone() if result is plain[0][0] else result
+        kwargs_here["device"] = torch.device("cpu")
+    result = func(*args_here, **kwargs_here)
+    if name == "aten._to_copy.default" and asked not in (None, NAME):
+        return result.clone() if result is args_here[0] else result
+    if name == "aten.copy_.default" and not isinstance(args[0], Pretended):
+        return args[0]
+    found = tree_map(lambda x: _put(x, ours), result)
+    return found if not ours or name in COPIES else return_and_correct_aliasing(func, args, kwargs, found)
 
-    def put(x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            return x
-        return own[id(x)] if id(x) in own else Pretended(x)
 
-    if ours and not isinstance(args[0] if args else None, Pretended) and name == "aten.copy_.default":
-        return args[0]  # from the device to the processor
-    found = tree_map(put, result)
-    if not ours or (args and name in COPIES):
-        return found
-    return return_and_correct_aliasing(func, args, kwargs, found)
+def _put(x: Any, ours: dict[int, Pretended]) -> Any:
+    """Return a result on the device: the very tensor, where an operation wrote to one."""
+    if not isinstance(x, Tensor):
+        return x
+    return ours[id(x)] if id(x) in ours else Pretended(x)
 
 
 class Backend(_DummyBackendModule):
@@ -112,7 +111,10 @@ _registered = False
 
 @contextmanager
 def pretended_device() -> Iterator[torch.device]:
-    """Inside this context there is a device of that name."""
+    """Inside this context there is a device of that name.
+
+    PyTorch counts the devices at the first backward pass of a process: the first one may not come before.
+    """
     global _registered
     if not _registered:
         _setup_privateuseone_for_python_backend(NAME, Backend())

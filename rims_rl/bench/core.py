@@ -61,7 +61,8 @@ def comparisons(device: str = "cpu") -> Iterator[Comparison]:
             peers = tuple(_torch(kind, shape, device) for kind in KINDS[cell])
             yield Comparison(shape, _rim(name, cell, shape, device), peers)
         for shape in WITHOUT_COMPILER:
-            slow = Contender(f"{name}, no compiler", _rim_turn(cell, shape, device, loop="unrolled"))
+            without = "no compiler" if device == "cpu" else "no fused kernels"
+            slow = Contender(f"{name}, {without}", _rim_turn(cell, shape, device, loop="unrolled"))
             yield Comparison(shape, slow, (_torch("LSTM", shape, device),))
         yield from _variants(name, cell, device)
 

@@ -60,6 +60,11 @@ class TestWhatIsCompared:
             assert (settings.get("preset") == "authors") == ("authors" in name)
             assert (turn.shape.steps, turn.shape.batch) == (comparison.shape.steps, comparison.shape.batch)
 
+    def test_a_gpu_does_without_other_things_than_a_processor(self):
+        names = {comparison.ours.name for comparison in comparisons("cuda")}
+        assert {"RIM (LSTM), no fused kernels", "RIM (GRU), no fused kernels"} <= names
+        assert not any("compiler" in name for name in names)
+
     def test_all_of_one_comparison_read_the_same_shape_but_for_resets(self):
         for comparison in comparisons():
             for peer in comparison.peers:

@@ -80,7 +80,7 @@ def main(capability: int) -> None:
     for settings in SETTINGS:
         for dtype in (torch.float32, torch.float64):
             core = RIM(7, RIMConfig(**settings)).to(dtype)
-            for size in SIZES:
+            for size in SIZES if dtype == torch.float32 else SIZES[:1]:
                 for starts in (None, torch.zeros(size, dtype=torch.bool)):
                     inputs, state = torch.zeros(*size, 7, dtype=dtype), core.initial_state(size[1])
                     core(inputs, state, starts)[0].sum().backward()  # type: ignore[no-untyped-call]

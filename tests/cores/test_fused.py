@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rims_rl.cores import RIM, RIMConfig, graphs, loops
-from rims_rl.cores.graphs import Recordings
+from rims_rl.cores.graphs import Arguments, Function, Recording, Recordings
 from rims_rl.cores.unrolled import fused
-from tests.cores.tapes import rerun
+from tests.cores.tapes import Tape, rerun
 
 pytest.importorskip("triton", reason="Triton is there on Linux alone")
 
@@ -185,6 +186,37 @@ class TestSelection:
         assert spoilt.tolist() == [[True, True, False]] * BATCH
 
 
+class Untouched:
+    """Kernels that do nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return defaultdict(lambda: lambda *_, **__: None)
+
+
+def operations(core: RIM, steps: int) -> list[str]:
+    """Return the names of the operations that launch something on a GPU, forward and backward, when recorded."""
+    given = arguments(core, steps)
+    tapes: list[Tape] = []
+
+    def recorder(function: Function, arguments: Arguments) -> Recording:
+        tapes.append(Tape())
+        with tapes[-1]:
+            return Recording(arguments, function(*arguments), lambda: None)
+
+    with graphs.recorded_by(Recordings(recorder)):
+        for _ in range(2):
+            values_and_gradients(core, given)
+    return [str(func) for tape in tapes for func, *_ in tape.calls if not launches_nothing(func)]
+
+
+def launches_nothing(func: Any) -> bool:
+    """Whether an operation makes a view, or room."""
+    only_views = func._schema.returns and all(
+        result.alias_info is not None and not result.alias_info.is_write for result in func._schema.returns
+    )
+    return bool(only_views) or "empty" in str(func) or "detach" in str(func)
+
+
 class TestLaunches:
     def test_of_a_step_are_six_kernels(self, launched: Launches) -> None:
         core = build()
@@ -192,6 +224,17 @@ class TestLaunches:
         launched.clear()
         values_and_gradients(core, arguments(core))
         assert launched == OF_A_STEP[:3] * LENGTH + OF_A_STEP[3:] * LENGTH
+
+    @both_cells
+    def test_and_six_matrix_products_and_nothing_else(self, cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        core = build(cell=cell)
+        monkeypatch.setattr(fused, "_kernels", Untouched)
+        monkeypatch.setattr(graphs, "_checked", lambda recording, _: recording)
+        one_more = Counter(operations(core, steps=4)) - Counter(operations(core, steps=3))
+        assert one_more == {"aten.bmm.out": 4, "aten.baddbmm_.default": 2}
+        with loops.starting_at("unrolled"):
+            before = Counter(operations(core, steps=4)) - Counter(operations(core, steps=3))
+        assert before.total() == {"gru": 48, "lstm": 56}[cell]
 
     @pytest.mark.slow
     def test_a_graph_of_them_gives_the_same(self) -> None:
