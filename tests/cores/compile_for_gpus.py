@@ -25,6 +25,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"cell": "gru"},
     {"cell": "lstm", "input_attention": False, "active_units": 6},
     {"cell": "gru", "communication": False, "input_heads": 2},
+    {"cell": "lstm", "unit_size": 32},
+    {"cell": "gru", "unit_size": 10},
 ]
 SIZES = [(2, 3), (1, 1), (16, 16)]
 """Steps and sequences; Triton compiles anew for arguments of 1, and for multiples of 16."""
@@ -89,6 +91,8 @@ def main(capability: int) -> None:
     for name, versions in compiling.compiled.items():
         assert all(found.asm["cubin"] for found in versions.values())
         print(name, len(versions))
+    for found in compiling.compiled["update_backward"].values():  # which writes over what it has read
+        assert "bar.sync" in found.asm["ptx"], "a warp may store before another one has loaded"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch.testing import assert_close
 from rims_rl.cores import RIM, RIMConfig, graphs, loops
 from rims_rl.cores.graphs import Arguments, Function, Recording, Recordings
 from rims_rl.cores.unrolled import fused
+from rims_rl.cores.unrolled.loop import _forward_and_backward
 from tests.cores.tapes import Tape, rerun
 
 pytest.importorskip("triton", reason="Triton is there on Linux alone")
@@ -285,6 +286,12 @@ class TestWhereTheyDoNotServe:
             core(*arguments(core))
         assert not launched
 
+    def test_nor_while_the_compiler_looks(self, launched: Launches, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        core = build()
+        core(*arguments(core))
+        assert not launched
+
 
 class TestKernelsThatAreNotRight:
     @pytest.fixture(autouse=True)
@@ -326,6 +333,28 @@ class TestKernelsThatAreNotRight:
         (record,) = caplog.records
         assert record.getMessage().endswith("slower: ModuleNotFoundError: No module named 'triton'")
 
+    def test_those_that_are_right_are_used_whatever_new_tensors_are_by_default(self, launched: Launches) -> None:
+        config, like = RIMConfig(**SMALL), torch.zeros(1)
+        torch.set_default_device("meta")
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert fused.serve(config, 1, like, _forward_and_backward)
+        finally:
+            torch.set_default_device(None)
+            torch.set_default_dtype(torch.float32)
+        assert set(launched) == set(OF_A_STEP)
+
+    def test_what_is_short_of_memory_is_tried_again(
+        self, launched: Launches, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def full(*_: Any) -> Any:
+            raise torch.OutOfMemoryError("full")
+
+        with pytest.raises(torch.OutOfMemoryError):
+            fused.serve(RIMConfig(**SMALL), 1, torch.zeros(1), full)
+        assert fused.serve(RIMConfig(**SMALL), 1, torch.zeros(1), _forward_and_backward)
+        assert not caplog.records
+
     def test_one_example_of_three_has_to_agree(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for errors, right in [((1.0, 1e-12, 1.0), True), ((1.0, 1.0, 1.0), False)]:
             found = iter(errors)
@@ -348,3 +377,10 @@ def test_the_kernels_compile_for_gpus(capability: int) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert sorted(line.split()[0] for line in done.stdout.splitlines()) == sorted(OF_A_STEP)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu() -> None:
+    """In a process in which Triton does not interpret."""
+    done = subprocess.run([sys.executable, "-m", "tests.cores.fused_on", "cuda"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]

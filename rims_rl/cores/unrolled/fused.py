@@ -3,7 +3,7 @@
 Replayed as a graph, the loop costs about as much as its launches: some sixty a step, forward and backward, when every
 operation is PyTorch's own; here twelve. What lies between the products is Triton's (`kernels`), which comes with
 PyTorch's builds for GPUs. Where it is missing, or does not give what PyTorch's operations give on a small example, the
-loop goes on without, which is said once.
+loop goes on without, which is said once for a kind of RIM.
 
 The kernels have not been run on a GPU yet: they are tested in Triton's interpreter, and compiled for two kinds of GPUs.
 """
@@ -27,7 +27,7 @@ from rims_rl.cores.unrolled.plan import Buffers, Inputs, Plan, Step, given, unit
 
 Compute = Callable[[Plan, Inputs], Sequence[Tensor]]
 """Runs a loop over some inputs, forward and backward: all results."""
-_LARGEST_TILE = 16384
+_LARGEST_TILE = 4096
 """Numbers that one program of a kernel may hold at once."""
 _TOLERANCES = {torch.float32: 3e-3, torch.float64: 1e-9}
 """Of the small example, in the norm; float32 leaves room for products in TF32. Other types run without the kernels."""
@@ -44,9 +44,13 @@ def serve(config: RIMConfig, slots: int, like: Tensor, compute: Compute) -> bool
     """
     if not (_device_fits(like) and loops.allowed("fused") and _fit(config, slots, like)):
         return False
+    if torch.compiler.is_compiling():  # which would look into the kernels
+        return False
     key = (config, like.dtype, like.device)
     with _lock:
         if key not in _trusted:
+            if like.is_cuda and torch.cuda.is_current_stream_capturing():  # by the caller: no time for an example
+                return False
             _trusted[key] = _found_right(config, like, compute)
         return _trusted[key]
 
@@ -60,13 +64,17 @@ def _fit(config: RIMConfig, slots: int, like: Tensor) -> bool:
 
 
 def _device_fits(like: Tensor) -> bool:
-    return like.is_cuda or os.environ.get(loops.SWITCH) == "fused"
+    interpreted = os.environ.get("TRITON_INTERPRET", "0") != "0"
+    return not interpreted if like.is_cuda else os.environ.get(loops.SWITCH) == "fused"
 
 
 def _found_right(config: RIMConfig, like: Tensor, compute: Compute) -> bool:
     """Try the kernels on small random examples; whatever goes wrong is said, and the answer is no.
 
     Rounding may let another unit win, rarely, so that of three examples one has to agree; most often it's the first.
+
+    Raises:
+        torch.OutOfMemoryError, torch.AcceleratorError: the device has no room, or has failed for good.
     """
     try:
         with torch.no_grad(), torch.autocast(like.device.type, enabled=False):
@@ -76,6 +84,8 @@ def _found_right(config: RIMConfig, like: Tensor, compute: Compute) -> bool:
         if min(errors) <= _TOLERANCES[like.dtype]:
             return True
         reason = f"they are off by {min(errors):.1g}"
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
     except Exception as error:  # of Triton's compiler, its driver or the device: there is no common class
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     logging.getLogger("rims_rl").warning("the RIM's loop runs without fused kernels, slower: %s", reason)
@@ -83,20 +93,31 @@ def _found_right(config: RIMConfig, like: Tensor, compute: Compute) -> bool:
 
 
 def _largest_error(config: RIMConfig, like: Tensor, compute: Compute, seed: int) -> float:
-    """Return by how much, in the norm, the worst result with kernels is away from that without."""
+    """Return by how much, in the norm, the worst result with kernels is away from that without.
+
+    With and without episode starts, forward and backward, and forward alone, which are kernels of their own.
+    """
     inputs = _example(config, like, seed)
     plan = Plan(config, _STEPS, _BATCH, slots=1, keep=True, always_mask=True, fused=False)
-    expected, found = compute(plan, inputs), compute(plan._replace(fused=True), inputs)
-    pairs = zip(found, expected, strict=True)
-    errors = [((one - two).norm() / two.norm().clamp(min=1e-6)).item() for one, two in pairs if two.numel()]
-    return max(error if error == error else math.inf for error in errors)
+    errors = []
+    for keep, starts in ((True, inputs.starts), (True, None), (False, inputs.starts)):
+        one, given_ = plan._replace(keep=keep), inputs._replace(starts=starts)
+        expected, found = compute(one, given_), compute(one._replace(fused=True), given_)
+        errors += [_error(*pair) for pair in zip(found, expected, strict=True) if pair[1].numel()]
+    return max(errors)
+
+
+def _error(found: Tensor, expected: Tensor) -> float:
+    error = float((found - expected).norm() / expected.norm().clamp(min=1e-6))
+    return error if error == error else math.inf
 
 
 def _example(config: RIMConfig, like: Tensor, seed: int) -> Inputs:
     generator = torch.Generator().manual_seed(seed)
+    here: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}  # whatever the defaults are
 
     def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).mul_(0.5).to(like.device, like.dtype)
+        return torch.randn(*shape, generator=generator, **here).mul_(0.5).to(like.device, like.dtype)
 
     units, size, gate_size = config.num_units, config.unit_size, config.gates * config.unit_size
     sizes = (_STEPS, _BATCH)
@@ -108,7 +129,7 @@ def _example(config: RIMConfig, like: Tensor, seed: int) -> Inputs:
         None,
         random(_BATCH, units, size),
         random(_BATCH, units, size) if config.cell == "lstm" else None,
-        (torch.rand(sizes, generator=generator) < 0.3).to(like.device),
+        (torch.rand(sizes, generator=generator, **here) < 0.3).to(like.device),
         random(units, size, gate_size + config.query_size) / math.sqrt(size),
         random(units, 1, gate_size),
         random(units, 1, size) if config.cell == "gru" else None,

@@ -140,7 +140,7 @@ def _read(
     return unread, in_0, in_1, in_2, in_3
 
 
-@triton.jit(do_not_specialize=["t"])
+@triton.jit(do_not_specialize=["t", "steps"])
 def attend_and_update(
     t, starts, keys, values, bias, bias_hn, products, states, cells, memos, attention, active, kept, steps, batch,
     scale: tl.constexpr, units: tl.constexpr, size: tl.constexpr, heads: tl.constexpr, key_size: tl.constexpr,
@@ -268,7 +268,7 @@ def _arriving(d_h, d_outputs, starts, t, steps, batch, b, place, s, there, units
     return later + _row(d_outputs + t.to(tl.int64) * batch * units * size + place * size, s, there, wide)
 
 
-@triton.jit(do_not_specialize=["t"])
+@triton.jit(do_not_specialize=["t", "steps"])
 def take_up_backward(
     t, starts, d_outputs, said, active, d_h, d_said, steps, batch, units: tl.constexpr, size: tl.constexpr,
     bounded: tl.constexpr, has_starts: tl.constexpr, wide_size: tl.constexpr, wide: tl.constexpr,
@@ -347,6 +347,7 @@ def _lstm_backward(gates, squashed, cells, d_c, d_kept, anew, wins, s, there, si
     of_state = tl.where(wins, d_kept, 0.0)
     d_after = _row(d_c, s, there, wide)
     d_cell = tl.where(wins, d_after + of_state * show * (1.0 - tanh * tanh), 0.0)
+    tl.debug_barrier()  # where several warps hold the same numbers, one stores: not before all have loaded
     tl.store(d_c + s, tl.where(anew, 0.0, tl.where(wins, d_cell * forget, d_after)), mask=there)
     d_take = d_cell * new * take * (1.0 - take)
     d_forget = d_cell * before * forget * (1.0 - forget)
@@ -385,7 +386,7 @@ def _read_backward(
         tl.store(d_queries + h * key_size + d, d_score * scale * key, mask=d < key_size)
 
 
-@triton.jit(do_not_specialize=["t"])
+@triton.jit(do_not_specialize=["t", "steps"])
 def update_backward(
     t, starts, keys, values, products, states, cells, memos, attention, active, d_outputs, d_h, d_c, d_products,
     d_incoming, d_scores, steps, batch, scale: tl.constexpr, units: tl.constexpr, size: tl.constexpr,
@@ -432,6 +433,7 @@ def update_backward(
         tl.store(read + 2 * size + s, d_2, mask=there)
     tl.store(out + s, d_0, mask=there)
     tl.store(out + size + s, d_1, mask=there)
+    tl.debug_barrier()
     tl.store(d_h + place * size + s, passed, mask=there)
     if attends:
         _read_backward(

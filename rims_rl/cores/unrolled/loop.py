@@ -38,8 +38,10 @@ def run(config: RIMConfig, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | Non
 
 
 def _forward_and_backward(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Return the outputs and the last c, and the gradients of the sum of squares of all that the loop returns."""
+    """Return the outputs and the last c, and, if a backward pass shall come, the gradients of their squares."""
     outputs, c, *kept = _forward(plan, *inputs)
+    if not plan.keep:
+        return outputs, c
     return outputs, c, *_backward(plan, *inputs, *kept, outputs, outputs[-1], c)
 
 
@@ -166,7 +168,7 @@ def _gradient_buffers(plan: Plan, like: Tensor) -> Buffers:
     else:
         shapes["incoming"] = (time, batch, units_, plan.gate_size)
     if config.input_attention:
-        shapes["attention"] = (heads, batch, units_, plan.slots)
+        shapes["attention"] = (0 if plan.fused else heads, batch, units_, plan.slots)
         shapes["scores"] = (time, heads, batch, units_, plan.slots)
     if plan.slots > 1:
         shapes["attended"] = (time, units_, batch, config.value_size)
