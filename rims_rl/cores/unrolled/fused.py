@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rims_rl.cores import loops
 from rims_rl.cores.rim_config import RIMConfig
-from rims_rl.cores.unrolled.plan import Buffers, Inputs, Plan, Step, given, units_first
+from rims_rl.cores.unrolled.plan import Buffers, Inputs, Plan, Step, by_step, given, units_first
 
 Compute = Callable[[Plan, Inputs], Sequence[Tensor]]
 """Runs a loop over some inputs, forward and backward: all results."""
@@ -218,7 +218,7 @@ def forward_steps(plan: Plan, inputs: Inputs, b: Buffers) -> list[Step]:
 
 def _recur(plan: Plan, inputs: Inputs, b: Buffers) -> Step:
     before, products, weight = units_first(b["states"]).unbind(), b["products"], inputs.from_state
-    out = products.unbind() if plan.keep else [products[0]] * plan.steps
+    out = by_step(products, plan.steps)
 
     def step(t: int) -> None:
         torch.bmm(before[t], weight, out=out[t])
@@ -256,8 +256,7 @@ def _attend_and_update(plan: Plan, inputs: Inputs, b: Buffers) -> Step:
 
 def _listen(plan: Plan, inputs: Inputs, b: Buffers) -> Step:
     config, weight, parts = plan.config, given(inputs.to_message), b["parts"]
-    shown = units_first(b["shown"])
-    shown_at, parts_at = ([x[0]] * plan.steps if len(x) == 1 else x.unbind() for x in (shown, parts))
+    shown_at, parts_at = by_step(units_first(b["shown"]), plan.steps), by_step(parts, plan.steps)
     kernel = _kernels().listen[(plan.batch, config.communication_heads, config.num_units)]
     tensors = (parts, b["listening"], b["messages"], plan.batch)
     sizes = _message_sizes(plan, inputs.h) | {"keep": plan.keep}
@@ -271,8 +270,7 @@ def _listen(plan: Plan, inputs: Inputs, b: Buffers) -> Step:
 
 def _take_up(plan: Plan, inputs: Inputs, b: Buffers) -> Step:
     config, weight, said = plan.config, given(inputs.from_message), b["said"]
-    messages = units_first(b["messages"])
-    messages_at, said_at = ([x[0]] * plan.steps if len(x) == 1 else x.unbind() for x in (messages, said))
+    messages_at, said_at = by_step(units_first(b["messages"]), plan.steps), by_step(said, plan.steps)
     kernel = _kernels().take_up[(plan.batch, config.num_units)]
     tensors = (said, b["shown"], _marks(b["active"], said), b["states"], plan.batch)
     sizes = _unit_sizes(plan, inputs.h) | {"bounded": config.bounded_messages, "keep": plan.keep}
@@ -288,9 +286,9 @@ def _take_up(plan: Plan, inputs: Inputs, b: Buffers) -> Step:
 
 
 def backward_steps(plan: Plan, inputs: Inputs, d_outputs: Tensor, b: Buffers, d: Buffers) -> list[Step]:
-    """Prepare the paper's steps, last one first, and what remains after the first step of the sequence."""
+    """Prepare the paper's steps, last one first."""
     d_outputs = d_outputs.contiguous()
-    steps = []
+    steps: list[Step] = []
     if plan.config.communication:
         steps = [_take_up_backward(plan, inputs, d_outputs, b, d), _listen_backward(plan, inputs, b, d)]
     return [*steps, _update_backward(plan, inputs, d_outputs, b, d), _recur_backward(inputs, d)]
