@@ -207,6 +207,19 @@ def _dense(tensor: Tensor | None, instead: Tensor) -> Tensor:
     return instead if tensor is None else tensor.contiguous()
 
 
+def _written(plan: Plan, b: Buffers) -> tuple[Tensor, ...]:
+    """Return what the update writes and its backward step reads; the states in the place of what is not there."""
+    states = b["states"]
+    return (
+        b["products"],
+        states,
+        b["cells"] if plan.is_lstm else states,
+        b["squashed" if plan.is_lstm else "new"],
+        b["attention"] if plan.config.input_attention else states,
+        _marks(b["active"], states),
+    )
+
+
 # ---------------------------------------------------------------- forward
 
 
@@ -237,12 +250,7 @@ def _attend_and_update(plan: Plan, inputs: Inputs, b: Buffers) -> Step:
         inputs.values.contiguous(),
         inputs.bias.contiguous(),
         _dense(inputs.bias_hn, states),
-        b["products"],
-        states,
-        b["cells"] if plan.is_lstm else states,
-        b["squashed" if plan.is_lstm else "new"],
-        b["attention"] if config.input_attention else states,
-        _marks(b["active"], states),
+        *_written(plan, b),
         b["shown"] if config.communication else states,
     )
     sizes = _update_sizes(plan, inputs)
@@ -331,12 +339,7 @@ def _update_backward(plan: Plan, inputs: Inputs, d_outputs: Tensor, b: Buffers, 
         _marks(inputs.starts, states),
         _dense(inputs.keys, states),
         inputs.values.contiguous(),
-        b["products"],
-        states,
-        b["cells"] if plan.is_lstm else states,
-        b["squashed" if plan.is_lstm else "new"],
-        b["attention"] if config.input_attention else states,
-        _marks(b["active"], states),
+        *_written(plan, b),
         d_outputs,
         d["h"],
         d["c"] if plan.is_lstm else states,
