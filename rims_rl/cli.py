@@ -15,6 +15,7 @@ from rims_rl.config import ConfigsConfig, CoresConfig, EvaluateConfig, PlotConfi
 from rims_rl.errors import ConfigError, EnvironmentFault, RimsError, UnknownNameError, printable, said
 from rims_rl.options import parse, parse_experiment, parse_robustness, parse_train
 from rims_rl.output import PrintableFormatter, complain
+from rims_rl.threads import let_threads_sleep
 
 _HELP = """\
 usage: rims-rl COMMAND [OPTIONS]
@@ -109,6 +110,8 @@ def _dispatch(words: list[str]) -> int:
     command, arguments = words[0], words[1:]
     if command not in _COMMANDS:
         raise UnknownNameError("option" if command.startswith("-") else "command", command, _COMMANDS)
+    if command != "bench":  # which takes PyTorch, ours and the peers' alike, as it comes
+        let_threads_sleep()
     try:
         return _COMMANDS[command](arguments)
     except SystemExit as end:  # tyro's way to end after --help
