@@ -1,7 +1,8 @@
-"""Results of several runs together: learning curves from their `progress.csv`."""
+"""Results of several runs together: learning curves from their `progress.csv`, those of other seeds as one."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rims_rl.config import PlotConfig, TrainConfig
+from rims_rl.config import RESUMABLE, PlotConfig, TrainConfig, as_plain
 from rims_rl.envs import is_atari
 from rims_rl.errors import ConfigError, printable, said
 from rims_rl.logging import NOT_A_LOG, read_csv
@@ -26,6 +27,10 @@ _COLOURS = {"rim": "#D55E00", "lstm": "#0072B2", "gru": "#009E73", "feedforward"
 _DRAWN = ("time/total_timesteps", "rollout/ep_rew_mean")
 _LARGEST = 1e100  # beyond which Matplotlib's own sums overflow
 _OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_OF_ONE_RUN = (RESUMABLE | {"seed", "output", "name", "config"}) - {"total_timesteps"}
+"""Settings in which runs may differ and still be drawn as one; the total is none: learning rates fall to 0 over it."""
+_POINTS = 300
+"""Points of a mean curve."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class Curve:
     """Environment steps (n,)."""
     rewards: np.ndarray
     """Mean raw score of the last 100 training episodes (n,)."""
+
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        """Return the scores at some steps (m,), between logged ones along a straight line."""
+        scores: np.ndarray = np.interp(steps, self.steps, self.rewards)
+        return scores
 
 
 def read_curve(path: Path) -> Curve:
@@ -75,6 +85,64 @@ def _number(line: list[str], place: int) -> float:
     return number if abs(number) < _LARGEST else math.nan
 
 
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seeds alone."""
+
+    label: str
+    """What tells the group from the others, and its seed or how many seeds there are."""
+    core: str
+    """The memory."""
+    curves: list[Curve]
+    """One per run."""
+
+    def mean(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return steps (n,) that all runs have done, and the mean of their scores there (n,)."""
+        if len(self.curves) == 1:
+            return self.curves[0].steps, self.curves[0].rewards
+        first, last = max(c.steps[0] for c in self.curves), min(c.steps[-1] for c in self.curves)
+        if first > last:
+            raise ConfigError(f"the runs of {self.label} have no steps in common, so there is no mean of them to draw")
+        steps = np.linspace(first, last, _POINTS)
+        return steps, np.mean([curve.at(steps) for curve in self.curves], axis=0)
+
+
+def group_curves(curves: list[Curve]) -> list[Group]:
+    """Put runs together that differ in their seeds alone, in the order in which they are given."""
+    kinds: dict[str, list[Curve]] = {}
+    for curve in curves:
+        kinds.setdefault(json.dumps(_settings(curve), sort_keys=True), []).append(curve)
+    alike = [_settings(members[0]) for members in kinds.values()]
+    return [
+        Group(_name_of(members, [other for other in alike if other["core"] == members[0].config.core]),
+              members[0].config.core, members)
+        for members in kinds.values()
+    ]  # fmt: skip
+
+
+def _settings(curve: Curve) -> dict[str, Any]:
+    """Return the settings that make a run another one than those of other seeds."""
+    return {name: value for name, value in as_plain(curve.config).items() if name not in _OF_ONE_RUN}
+
+
+def _name_of(members: list[Curve], same_core: list[dict[str, Any]]) -> str:
+    """Return a group's core, where it differs from other groups of that core, and its seed or their number."""
+    mine = _settings(members[0])
+    differing = [name for name in mine if any(other[name] != mine[name] for other in same_core)]
+    parts = [members[0].config.core, *(f"{name} {_shown(mine[name])}" for name in differing)]
+    seeds = {curve.config.seed for curve in members}
+    if len(members) == 1:
+        return ", ".join([*parts, f"seed {members[0].config.seed}"])
+    return ", ".join([*parts, f"{len(members)} {'seeds' if len(seeds) == len(members) else 'runs'}"])
+
+
+def _shown(value: Any) -> str:
+    """Return a setting as the command line takes it."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}:{entry}" for name, entry in value.items()) or "none"
+    return "none" if value is None else str(value)
+
+
 def plot_runs(config: PlotConfig) -> None:
     """Draw the learning curves of some runs of one environment into a picture.
 
@@ -89,11 +157,9 @@ def plot_runs(config: PlotConfig) -> None:
         raise ConfigError(f"runs of different environments cannot share one plot: {', '.join(games)}")
     check_target("--output", config.output)
     figure, axes = _figure()
-    for curve, colour in zip(curves, _colours(curves), strict=True):
-        label = f"{printable(curve.config.core, 40)}, seed {curve.config.seed}"
-        axes.plot(curve.steps, curve.rewards, color=colour, linewidth=2, label=label)
-        axes.annotate(f"{curve.rewards[-1]:.1f}", (curve.steps[-1], curve.rewards[-1]), xytext=(6, 0),
-                      textcoords="offset points", va="center", color=colour)  # fmt: skip
+    groups = group_curves(curves)
+    for group, colour in zip(groups, _colours(groups), strict=True):
+        _draw(axes, group, colour)
     _label(axes, curves[0].config)
     make_plain(figure)
     try:
@@ -111,12 +177,26 @@ def _figure() -> tuple[Any, Axes]:
     return figure, figure.add_subplot()
 
 
-def _colours(curves: list[Curve]) -> list[str]:
-    """Return a colour per curve: one per core, so that seeds of a core look alike."""
-    cores = list(dict.fromkeys(curve.config.core for curve in curves))
-    unknown = [core for core in cores if core not in _COLOURS]
-    colours = {core: _OTHER_COLOURS[i % len(_OTHER_COLOURS)] for i, core in enumerate(unknown)} | _COLOURS
-    return [colours[curve.config.core] for curve in curves]
+def _draw(axes: Axes, group: Group, colour: str) -> None:
+    """Draw a group's mean, and, thinly, the seeds that it is the mean of."""
+    steps, rewards = group.mean()
+    several, last = len(group.curves) > 1, f"{rewards[-1]:.1f}"
+    for curve in group.curves if several else ():
+        axes.plot(curve.steps, curve.rewards, color=colour, linewidth=0.8, alpha=0.45)
+    if several:
+        ends = [curve.at(steps[-1:])[0] for curve in group.curves]
+        last += f" ({min(ends):.1f} to {max(ends):.1f})"
+    axes.plot(steps, rewards, color=colour, linewidth=2, label=f"{printable(group.label, 60)}: {last}")
+
+
+def _colours(groups: list[Group]) -> list[str]:
+    """Return a colour per group, the core's own for the first group of a core."""
+    free = [*_OTHER_COLOURS, *(colour for core, colour in _COLOURS.items() if core not in {g.core for g in groups})]
+    found: list[str] = []
+    for group in groups:
+        own = _COLOURS.get(group.core)
+        found.append(own if own and own not in found else free[len(found) % len(free)])
+    return found
 
 
 def _label(axes: Axes, config: TrainConfig) -> None:
@@ -125,8 +205,8 @@ def _label(axes: Axes, config: TrainConfig) -> None:
     axes.set_xlabel("environment steps" + (" (4 frames each)" if is_atari(config.env) else ""))
     axes.set_ylabel("score, last 100 training episodes")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.margins(x=0.06)
+    axes.margins(x=0.02)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="upper left", title="score at the end", alignment="left")
