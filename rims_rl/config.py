@@ -323,7 +323,7 @@ class CoresConfig:
 
 @dataclass(frozen=True)
 class PlotConfig:
-    """Draw the learning curves of runs of one environment: the mean of runs that differ in their seeds alone, and each."""
+    """Draw learning curves of runs of one environment: each, and the mean of those that differ in their seeds alone."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]")]
     """Folders of the runs."""
