@@ -102,7 +102,9 @@ class Group:
             return self.curves[0].steps, self.curves[0].rewards
         first, last = max(c.steps[0] for c in self.curves), min(c.steps[-1] for c in self.curves)
         if first > last:
-            raise ConfigError(f"the runs of {self.label} have no steps in common, so there is no mean of them to draw")
+            raise ConfigError(
+                f"the runs of {self.label} have no steps in common, so they have no mean: draw them apart"
+            )
         steps = np.linspace(first, last, _POINTS)
         return steps, np.mean([curve.at(steps) for curve in self.curves], axis=0)
 
