@@ -47,11 +47,14 @@ from tests.envs.watched.worlds import Told
 if __name__ == "__main__":
     heard = []
     signal.signal(signal.SIGINT, lambda *_: heard.append(1))
-    for seconds in (0.3, 0.8, 1.3):  # in which the fork server imports
-        threading.Timer(seconds, os.killpg, (0, signal.SIGINT)).start()
+    timers = [threading.Timer(seconds, os.killpg, (0, signal.SIGINT)) for seconds in (0.3, 0.8, 1.3)]
+    for timer in timers:  # in the first two or three of which the fork server imports
+        timer.start()
     env = WatchedVecEnv([Told], Patience(30.0, restarts=0))
     env.reset()
     env.close()
+    for timer in timers:  # a fast machine is done before the last
+        timer.join()
     print(len(heard), env.restarts)
 """
 
